@@ -1,0 +1,1 @@
+//! The process beside one guest: guest and media behind HTTP.

@@ -1,0 +1,1 @@
+//! The control plane: instances found or launched, their state, the HTTP API.

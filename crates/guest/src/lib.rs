@@ -1,0 +1,1 @@
+//! One QEMU: profile, command line, QMP, display, sound, input, snapshots.

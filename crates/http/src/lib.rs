@@ -1,0 +1,1 @@
+//! What servers and clients of this project share: tokens, problem details, graceful stop.

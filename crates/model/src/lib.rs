@@ -1,0 +1,17 @@
+//! Shared words as types: instances and their states, input on the wire, key codes, health reports,
+//! the control plane's API, problem details, colours.
+//!
+//! No I/O, no async, no clock: everything here can be tested by calling it.
+
+pub mod api;
+pub mod geometry;
+pub mod input;
+pub mod instance;
+pub mod keys;
+pub mod look;
+pub mod problem;
+pub mod report;
+
+pub use geometry::{Rect, Size};
+pub use instance::{InstanceId, InstanceState};
+pub use keys::Key;

@@ -1,0 +1,146 @@
+//! An agent's health report. Field names are those that operators of the earlier system know; every value comes
+//! from a counter or a probe, and what is unknown is null.
+
+use crate::instance::InstanceId;
+use serde::{Deserialize, Serialize};
+
+/// In one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverallStatus {
+    /// Everything that was probed is well.
+    Healthy,
+    /// Works, but something is worse than it should be.
+    Degraded,
+    /// Does not work.
+    Unhealthy,
+    /// Not probed yet.
+    #[default]
+    Unknown,
+}
+
+/// Body of an agent's `GET /health`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthReport {
+    /// Whose report; null for an agent that is no one's instance.
+    pub instance_id: Option<InstanceId>,
+    /// In one word.
+    pub overall_status: OverallStatus,
+    /// In depth.
+    pub deep_health: DeepHealth,
+    /// When it was made, in milliseconds since 1970 UTC.
+    pub timestamp_ms: u64,
+}
+
+/// The report's depth. Field names within are snake_case.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeepHealth {
+    /// QEMU runs and its monitor answers; null before the first probe.
+    pub qemu_healthy: Option<bool>,
+    /// The guest's state in one word: `starting`, `running`, `paused`, `stopping`, `stopped`, `failed`.
+    pub guest_state: String,
+    /// Why the guest is so, for a person; null when there is nothing to say.
+    pub guest_reason: Option<String>,
+    /// When QEMU was last started, in milliseconds since 1970 UTC.
+    pub guest_started_at_ms: Option<u64>,
+    /// How often QEMU was started again because it had exited unasked.
+    pub guest_restarts: u64,
+    /// Accelerator in use (`tcg`, `kvm`, …) and why it was taken.
+    pub accelerator: Option<Accelerator>,
+    /// Picture.
+    pub video: VideoHealth,
+    /// Sound.
+    pub audio: AudioHealth,
+    /// Processor and memory.
+    pub performance: PerformanceHealth,
+    /// The people who watch.
+    pub viewers: Vec<ViewerHealth>,
+}
+
+/// Accelerator in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accelerator {
+    /// QEMU's name for it.
+    pub name: String,
+    /// Why this one.
+    pub reason: String,
+}
+
+/// Picture.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VideoHealth {
+    /// The guest's display is attached.
+    pub display_active: Option<bool>,
+    /// Guest's resolution in pixels.
+    pub width: Option<u32>,
+    /// Guest's resolution in pixels.
+    pub height: Option<u32>,
+    /// Frames encoded a second, over the last few seconds, from the encoder's counter; null without a viewer.
+    pub estimated_frame_rate: Option<f64>,
+    /// Display updates that changed at least one pixel, since the agent's start.
+    pub damage_updates: u64,
+    /// Milliseconds since the last of these; null before the first.
+    pub last_damage_age_ms: Option<u64>,
+    /// Frames encoded since the agent's start.
+    pub frames_encoded: u64,
+    /// Encoded bytes since the agent's start.
+    pub bytes_encoded: u64,
+    /// Encoder in use.
+    pub encoder: Option<String>,
+    /// Display backend in use: `dbus`.
+    pub display: Option<String>,
+}
+
+/// Sound.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AudioHealth {
+    /// Sound backend in use: `dbus`; null when the profile has none.
+    pub audio_backend: Option<String>,
+    /// Voices that the guest has open.
+    pub voices: u32,
+    /// Peak of the last second in dB of full scale; null while no voice plays.
+    pub estimated_level: Option<f64>,
+    /// Opus packets sent since the agent's start.
+    pub packets_encoded: u64,
+}
+
+/// Processor and memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PerformanceHealth {
+    /// The agent's own share of one core, 0..; null before the second sample.
+    pub agent_cpu: Option<f64>,
+    /// The agent's resident memory in bytes.
+    pub agent_memory_bytes: Option<u64>,
+    /// QEMU's share of one core.
+    pub qemu_cpu: Option<f64>,
+    /// QEMU's resident memory in bytes.
+    pub qemu_memory_bytes: Option<u64>,
+    /// QEMU's process id.
+    pub qemu_pid: Option<u32>,
+    /// The machine's load averages over 1, 5 and 15 minutes.
+    pub load_average: Option<[f64; 3]>,
+}
+
+/// One viewer's session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ViewerHealth {
+    /// The session's id, as in its WHEP resource.
+    pub session: String,
+    /// Connection state in one word: `new`, `connecting`, `connected`, `disconnected`, `failed`, `closed`.
+    pub state: String,
+    /// Milliseconds since it began.
+    pub age_ms: u64,
+    /// Video codec in use.
+    pub video_codec: Option<String>,
+    /// Frames sent.
+    pub frames_sent: u64,
+    /// Payload bytes of all UDP datagrams or TCP segments sent to it, as far as the transport counts them.
+    pub bytes_sent: Option<u64>,
+    /// Key frames it asked for.
+    pub key_frames_requested: u64,
+    /// RTP packets sent again on its request.
+    pub retransmissions: Option<u64>,
+    /// Round trip time in milliseconds.
+    pub rtt_ms: Option<f64>,
+}

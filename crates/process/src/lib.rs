@@ -1,0 +1,1 @@
+//! Children that die with their parent, and their private run directory.

@@ -1,0 +1,1 @@
+//! The window: grid, overlay, sound out, keyboard and pointer.

@@ -1,0 +1,1 @@
+//! What needs several crates: local grid, faults, a browser.
