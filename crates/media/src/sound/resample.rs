@@ -1,0 +1,4 @@
+//! Resampling.
+
+/// x
+pub struct StereoResampler;

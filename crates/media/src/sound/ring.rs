@@ -1,0 +1,102 @@
+//! The ring of packets between the network and the sound device's callback.
+
+use super::stats::{ReaderStatsHandle, count};
+use super::{MAX_PAYLOAD_BYTES, Reader, SoundError};
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Packets that the ring holds: 640 ms of ours. The callback empties it into the reader's own places every few
+/// milliseconds.
+const RING_PACKETS: usize = 128;
+
+/// One packet, of fixed size so that nothing is allocated or freed on either side.
+#[derive(Clone, Copy)]
+pub(super) struct Packet {
+    /// Which session of the receiver; sequence numbers of different sessions have nothing to do with each other.
+    pub(super) epoch: u32,
+    pub(super) sequence: u16,
+    pub(super) timestamp: u32,
+    pub(super) marker: bool,
+    len: u16,
+    data: [u8; MAX_PAYLOAD_BYTES],
+}
+
+/// Why a packet was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No one plays: the ring is full.
+    #[error("the ring is full")]
+    Full,
+    /// Empty, or longer than [`MAX_PAYLOAD_BYTES`].
+    #[error("a payload of {0} bytes, allowed are 1 to {max}", max = MAX_PAYLOAD_BYTES)]
+    Length(usize),
+}
+
+/// The network's end.
+pub struct PacketWriter {
+    ring: Producer<Packet>,
+    epoch: u32,
+    stats: ReaderStatsHandle,
+}
+
+/// A ring for one instance: the network's end and the callback's.
+///
+/// # Errors
+/// When Opus or the resampler cannot be set up.
+pub fn packet_ring() -> Result<(PacketWriter, Reader), SoundError> {
+    let (producer, consumer) = RingBuffer::new(RING_PACKETS);
+    let reader = Reader::new(consumer)?;
+    Ok((PacketWriter { ring: producer, epoch: 0, stats: reader.stats() }, reader))
+}
+
+// === impl Packet ===
+
+impl Packet {
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.data[..usize::from(self.len)]
+    }
+
+    /// A TOC byte alone: the sender says that silence follows.
+    pub(super) fn is_end(&self) -> bool {
+        self.len <= 2
+    }
+}
+
+pub(super) type PacketReader = Consumer<Packet>;
+
+// === impl PacketWriter ===
+
+impl PacketWriter {
+    /// Hands one RTP packet to the callback. Never blocks.
+    ///
+    /// # Errors
+    /// When no one plays, or the payload has a length that is not allowed; both are counted.
+    pub fn push(&mut self, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) -> Result<(), Refused> {
+        let counters = &*self.stats.0;
+        if payload.is_empty() || payload.len() > MAX_PAYLOAD_BYTES {
+            count(&counters.packets_refused);
+            return Err(Refused::Length(payload.len()));
+        }
+        let mut data = [0; MAX_PAYLOAD_BYTES];
+        data[..payload.len()].copy_from_slice(payload);
+        let packet = Packet { epoch: self.epoch, sequence, timestamp, marker, len: payload.len() as u16, data };
+        if self.ring.push(packet).is_err() {
+            count(&counters.packets_overflowed);
+            return Err(Refused::Full);
+        }
+        count(&counters.packets_received);
+        counters.bytes_received.fetch_add(payload.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    /// A new session begins: what follows has its own sequence numbers and timestamps.
+    pub fn new_session(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// The counters that the reader writes as well.
+    #[must_use]
+    pub fn stats(&self) -> ReaderStatsHandle {
+        self.stats.clone()
+    }
+}
