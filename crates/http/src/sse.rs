@@ -1,0 +1,121 @@
+//! Server-sent events (WHATWG HTML, 9.2), the client's side: bytes in any pieces become events.
+
+use thiserror::Error;
+
+/// Longest event that is accepted, in bytes.
+const MAX_EVENT_BYTES: usize = 1024 * 1024;
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerEvent {
+    /// The event's name; `message` where the server gives none.
+    pub name: String,
+    /// Its data, lines joined by `\n`.
+    pub data: String,
+}
+
+/// The stream is no event stream that we can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SseError {
+    /// One event is longer than 1 MiB.
+    #[error("a server-sent event is longer than {MAX_EVENT_BYTES} bytes")]
+    TooLong,
+    /// A line is no UTF-8.
+    #[error("a server-sent event is not UTF-8")]
+    NotUtf8,
+}
+
+/// Takes a stream apart.
+#[derive(Debug, Default)]
+pub struct Parser {
+    line: Vec<u8>,
+    name: String,
+    data: String,
+    has_data: bool,
+    after_carriage_return: bool,
+}
+
+// === impl Parser ===
+
+impl Parser {
+    /// Takes the next piece of the stream; calls `emit` for every event that is complete with it.
+    ///
+    /// # Errors
+    /// When an event is too long or no UTF-8. The stream cannot be read on then.
+    pub fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(ServerEvent)) -> Result<(), SseError> {
+        for &byte in bytes {
+            let second_of_pair = byte == b'\n' && self.after_carriage_return;
+            self.after_carriage_return = byte == b'\r';
+            match byte {
+                _ if second_of_pair => {}
+                b'\n' | b'\r' => {
+                    let line = std::mem::take(&mut self.line);
+                    if let Some(event) = self.line(&line)? {
+                        emit(event);
+                    }
+                }
+                _ if self.line.len() + self.data.len() >= MAX_EVENT_BYTES => return Err(SseError::TooLong),
+                _ => self.line.push(byte),
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<Option<ServerEvent>, SseError> {
+        let line = std::str::from_utf8(line).map_err(|_| SseError::NotUtf8)?;
+        if line.is_empty() {
+            let name = std::mem::take(&mut self.name);
+            let data = std::mem::take(&mut self.data);
+            let complete = std::mem::take(&mut self.has_data);
+            let name = if name.is_empty() { "message".to_owned() } else { name };
+            return Ok(complete.then_some(ServerEvent { name, data }));
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.name),
+            "data" => {
+                if std::mem::replace(&mut self.has_data, true) {
+                    self.data.push('\n');
+                }
+                self.data.push_str(value);
+            }
+            // Comments keep the connection alive; ids and retry times are of no use to us.
+            _ => {}
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_in_pieces(text: &[u8], piece: usize) -> Vec<(String, String)> {
+        let mut parser = Parser::default();
+        let mut events = Vec::new();
+        for bytes in text.chunks(piece) {
+            parser.push(bytes, |event| events.push((event.name, event.data))).expect("valid");
+        }
+        events
+    }
+
+    #[test]
+    fn events_come_out_whatever_the_pieces() {
+        let text = ": hello\n\nevent: a\ndata: 1\ndata:2\n\ndata: ü\r\n\r\nevent: nothing\n\nevent: b\rdata\r\rid: 7\ndata: cut";
+        for piece in 1..=text.len() {
+            let want = [("a", "1\n2"), ("message", "ü"), ("b", "")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+            assert_eq!(parse_in_pieces(text.as_bytes(), piece), want, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn floods_and_binary_are_refused() {
+        let mut parser = Parser::default();
+        assert_eq!(parser.push(&vec![b'x'; MAX_EVENT_BYTES + 1], |_| ()), Err(SseError::TooLong));
+        let mut parser = Parser::default();
+        let line = [b"data: ".as_slice(), &[b'x'; 1000], b"\n"].concat();
+        assert_eq!(parser.push(&line.repeat(2000), |_| ()), Err(SseError::TooLong));
+        assert_eq!(Parser::default().push(b"data: \xff\n", |_| ()), Err(SseError::NotUtf8));
+    }
+}

@@ -1,0 +1,291 @@
+//! Bearer tokens and the private files that hold them.
+
+use base64::Engine as _;
+use rand::TryRngCore as _;
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+use subtle::ConstantTimeEq as _;
+
+/// Random bytes in a token that this program makes.
+const RANDOM_BYTES: usize = 32;
+/// Longest token that is accepted, in bytes.
+const MAX_BYTES: usize = 1024;
+
+/// A secret that opens an endpoint. It is never printed: its `Debug` shows no byte of it.
+#[derive(Clone)]
+pub struct Token(Arc<str>);
+
+/// A token file that cannot be used. The message names the path, never the content.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It cannot be opened or read.
+    #[error("token file {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be created. An existing file is never overwritten.
+    #[error("token file {path} cannot be created: {source}")]
+    Create {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than its owner may read or write it.
+    #[error("token file {path} has mode {mode:04o}: others than its owner can reach it; run `chmod 600 {path}`")]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It holds nothing.
+    #[error("token file {path} is empty: it must hold one line of printable ASCII without spaces")]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It holds something that cannot stand in an HTTP header.
+    #[error(
+        "token file {path} holds no token: expected one line of printable ASCII without spaces, at most {MAX_BYTES} bytes"
+    )]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The system gave no random bytes.
+    #[error("the system gives no random bytes for a token: {0}")]
+    Random(String),
+}
+
+// === impl Token ===
+
+impl Token {
+    /// A new random token: 256 bits of the system's randomness in URL-safe Base64 without padding (RFC 4648, 5).
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn generate() -> Result<Self, TokenError> {
+        let mut bytes = [0; RANDOM_BYTES];
+        rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(|error| TokenError::Random(error.to_string()))?;
+        Ok(Self(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes).into()))
+    }
+
+    /// Makes a new token and the file that holds it: mode 0600, created by this call or not at all (`O_EXCL`).
+    ///
+    /// # Errors
+    /// When the file exists already or cannot be written.
+    pub fn create_file(path: &Path) -> Result<Self, TokenError> {
+        let token = Self::generate()?;
+        let failed = |source| TokenError::Create { path: path.to_owned(), source };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        file.write_all(format!("{}\n", token.0).as_bytes()).map_err(failed)?;
+        Ok(token)
+    }
+
+    /// Reads the token of a file that only its owner can reach.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is open to group or others, or holds no token.
+    pub fn read_file(path: &Path) -> Result<Self, TokenError> {
+        let failed = |source| TokenError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        Self::from_open_file(path, &file, &metadata)
+    }
+
+    fn from_open_file(path: &Path, file: &File, metadata: &Metadata) -> Result<Self, TokenError> {
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(TokenError::Exposed { path: path.to_owned(), mode });
+        }
+        let mut bytes = Vec::new();
+        // Two bytes more than a token may have: the line's end, and one that tells "too long".
+        file.take(MAX_BYTES as u64 + 2)
+            .read_to_end(&mut bytes)
+            .map_err(|source| TokenError::Read { path: path.to_owned(), source })?;
+        let text = bytes.trim_ascii_end();
+        if text.is_empty() {
+            return Err(TokenError::Empty { path: path.to_owned() });
+        }
+        Self::try_new(text).ok_or_else(|| TokenError::Malformed { path: path.to_owned() })
+    }
+
+    /// A token from its bytes; `None` unless they are 1 to 1024 bytes of printable ASCII without spaces.
+    #[must_use]
+    pub fn try_new(bytes: &[u8]) -> Option<Self> {
+        let valid = (1..=MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        let text = std::str::from_utf8(bytes).ok().filter(|_| valid)?;
+        Some(Self(text.into()))
+    }
+
+    /// Whether `presented` is this token; takes equally long for every wrong value of the right length.
+    #[must_use]
+    pub fn matches(&self, presented: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(presented).into()
+    }
+
+    /// Value of the `Authorization` header that presents it. To be sent, never to be logged.
+    #[must_use]
+    pub fn authorization(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// A token file that may be rotated while the program runs: the token follows the file.
+#[derive(Clone, Debug)]
+pub struct TokenFile {
+    path: Arc<Path>,
+    current: Arc<Mutex<(Identity, Token)>>,
+}
+
+/// What changes when a file is replaced or rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+    modified: Option<SystemTime>,
+}
+
+// === impl TokenFile ===
+
+impl TokenFile {
+    /// Opens a file as [`Token::read_file`] does.
+    ///
+    /// # Errors
+    /// The same as there.
+    pub fn open(path: &Path) -> Result<Self, TokenError> {
+        let current = Self::load(path)?;
+        Ok(Self { path: path.into(), current: Arc::new(Mutex::new(current)) })
+    }
+
+    fn load(path: &Path) -> Result<(Identity, Token), TokenError> {
+        let failed = |source| TokenError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let token = Token::from_open_file(path, &file, &metadata)?;
+        Ok((Identity::of(&metadata), token))
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The token that the file holds now. A file that became unreadable changes nothing: the last token stays, with
+    /// a warning, so that a slip while rotating does not lock everyone out.
+    #[must_use]
+    pub fn current(&self) -> Token {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = std::fs::metadata(&self.path).map(|metadata| Identity::of(&metadata));
+        if identity.as_ref().is_ok_and(|identity| *identity != current.0) {
+            match Self::load(&self.path) {
+                Ok(loaded) => *current = loaded,
+                Err(error) => tracing::warn!("the last token stays in use: {error}"),
+            }
+        }
+        current.1.clone()
+    }
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: metadata.modified().ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn file_with(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("token");
+        std::fs::write(&path, content).expect("write");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+        (dir, path)
+    }
+
+    #[test]
+    fn created_files_are_private_new_and_read_back() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("token");
+        let token = Token::create_file(&path).expect("create");
+        assert_eq!(std::fs::metadata(&path).expect("metadata").mode() & 0o7777, 0o600);
+        let read = Token::read_file(&path).expect("read");
+        assert!(read.matches(token.0.as_bytes()));
+        assert!(matches!(Token::create_file(&path), Err(TokenError::Create { .. })), "never overwritten");
+        assert!(Token::read_file(&path).expect("read").matches(token.0.as_bytes()));
+        assert_ne!(Token::generate().expect("random").0, token.0);
+    }
+
+    #[test]
+    fn bad_files_are_refused_by_name() {
+        for (content, mode, want) in [
+            (&b"secret\n"[..], 0o640, "has mode 0640"),
+            (b"secret\n", 0o604, "has mode 0604"),
+            (b"", 0o600, "is empty"),
+            (b" \n\n", 0o600, "is empty"),
+            (b"two words\n", 0o600, "holds no token"),
+            (b"two\nlines\n", 0o600, "holds no token"),
+            (b"s\xc3\xbc\xc3\x9f\n", 0o600, "holds no token"),
+            (&[b'x'; MAX_BYTES + 1], 0o600, "holds no token"),
+        ] {
+            let (_dir, path) = file_with(content, mode);
+            let error = Token::read_file(&path).expect_err(want).to_string();
+            assert!(error.contains(want) && error.contains(&path.display().to_string()), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let error = Token::read_file(Path::new("/nonexistent/token")).expect_err("missing").to_string();
+        assert!(error.contains("/nonexistent/token"), "{error}");
+    }
+
+    #[test]
+    fn only_the_whole_token_matches() {
+        let token = Token::try_new(b"abcdef").expect("valid");
+        assert!(token.matches(b"abcdef"));
+        for wrong in [&b""[..], b"abcde", b"abcdeg", b"abcdefg", b"ABCDEF"] {
+            assert!(!token.matches(wrong), "{wrong:?}");
+        }
+        assert_eq!(format!("{token:?}"), "Token(…)");
+    }
+
+    #[test]
+    fn a_rotated_file_changes_the_token_and_a_broken_one_does_not() {
+        let (dir, path) = file_with(b"old\n", 0o600);
+        let file = TokenFile::open(&path).expect("open");
+        assert!(file.current().matches(b"old"));
+        let (_other, next) = file_with(b"new\n", 0o600);
+        std::fs::copy(&next, dir.path().join("next")).expect("copy");
+        std::fs::rename(dir.path().join("next"), &path).expect("rename");
+        assert!(file.current().matches(b"new") && !file.current().matches(b"old"));
+        std::fs::remove_file(&path).expect("remove");
+        assert!(file.current().matches(b"new"));
+        std::fs::write(&path, b"\n").expect("write");
+        assert!(file.current().matches(b"new"));
+    }
+}
