@@ -64,38 +64,38 @@ pub struct Theme {
 
 /// The dark theme; the viewer's default.
 pub const DARK: Theme = Theme {
-    background: Rgb::hex(0x0E_11_16),
-    surface: Rgb::hex(0x16_1B_22),
-    raised: Rgb::hex(0x1F_26_30),
-    border: Rgb::hex(0x4A_56_67),
-    hairline: Rgb::hex(0x2B_34_40),
-    text: Rgb::hex(0xE8_EC_F1),
-    muted: Rgb::hex(0x9A_A7_B5),
-    accent: Rgb::hex(0xFF_C9_33),
-    live: Rgb::hex(0x3F_B9_50),
-    connecting: Rgb::hex(0x58_A6_FF),
-    degraded: Rgb::hex(0xE3_A8_3B),
-    recovering: Rgb::hex(0xB3_92_F0),
-    failed: Rgb::hex(0xFF_6B_61),
-    stopped: Rgb::hex(0x9A_A4_AF),
+    background: Rgb::hex(0x0E1116),
+    surface: Rgb::hex(0x161B22),
+    raised: Rgb::hex(0x1F2630),
+    border: Rgb::hex(0x4A5667),
+    hairline: Rgb::hex(0x2B3440),
+    text: Rgb::hex(0xE8ECF1),
+    muted: Rgb::hex(0x9AA7B5),
+    accent: Rgb::hex(0xFFC933),
+    live: Rgb::hex(0x3FB950),
+    connecting: Rgb::hex(0x58A6FF),
+    degraded: Rgb::hex(0xE3A83B),
+    recovering: Rgb::hex(0xB392F0),
+    failed: Rgb::hex(0xFF6B61),
+    stopped: Rgb::hex(0x9AA4AF),
 };
 
 /// The light theme.
 pub const LIGHT: Theme = Theme {
-    background: Rgb::hex(0xF4_F6_F8),
-    surface: Rgb::hex(0xFF_FF_FF),
-    raised: Rgb::hex(0xE9_ED_F1),
-    border: Rgb::hex(0x85_93_A1),
-    hairline: Rgb::hex(0xD3_DA_E1),
-    text: Rgb::hex(0x16_20_2B),
-    muted: Rgb::hex(0x52_60_6D),
-    accent: Rgb::hex(0x8F_64_00),
-    live: Rgb::hex(0x1A_7F_37),
-    connecting: Rgb::hex(0x0B_5F_CC),
-    degraded: Rgb::hex(0x8A_5A_00),
-    recovering: Rgb::hex(0x6F_42_C1),
-    failed: Rgb::hex(0xC6_26_1D),
-    stopped: Rgb::hex(0x5B_66_71),
+    background: Rgb::hex(0xF4F6F8),
+    surface: Rgb::hex(0xFFFFFF),
+    raised: Rgb::hex(0xE9EDF1),
+    border: Rgb::hex(0x8593A1),
+    hairline: Rgb::hex(0xD3DAE1),
+    text: Rgb::hex(0x16202B),
+    muted: Rgb::hex(0x52606D),
+    accent: Rgb::hex(0x8F6400),
+    live: Rgb::hex(0x1A7F37),
+    connecting: Rgb::hex(0x0B5FCC),
+    degraded: Rgb::hex(0x8A5A00),
+    recovering: Rgb::hex(0x6F42C1),
+    failed: Rgb::hex(0xC6261D),
+    stopped: Rgb::hex(0x5B6671),
 };
 
 impl Theme {
@@ -122,15 +122,15 @@ pub fn instance_colour(id: InstanceId) -> Rgb {
 
 /// The nine instance colours by index; black text on them has at least 6:1.
 pub const INSTANCE_COLOURS: [Rgb; InstanceId::COUNT] = [
-    Rgb::hex(0xE6_9F_00),
-    Rgb::hex(0x56_B4_E9),
-    Rgb::hex(0x1F_B5_87),
-    Rgb::hex(0xF0_E4_42),
-    Rgb::hex(0x4C_8D_F0),
-    Rgb::hex(0xE5_65_1A),
-    Rgb::hex(0xE0_7F_B6),
-    Rgb::hex(0xB8_C0_CC),
-    Rgb::hex(0x9D_7C_F0),
+    Rgb::hex(0xE69F00),
+    Rgb::hex(0x56B4E9),
+    Rgb::hex(0x1FB587),
+    Rgb::hex(0xF0E442),
+    Rgb::hex(0x4C8DF0),
+    Rgb::hex(0xE5651A),
+    Rgb::hex(0xE07FB6),
+    Rgb::hex(0xB8C0CC),
+    Rgb::hex(0x9D7CF0),
 ];
 
 #[cfg(test)]
