@@ -1,0 +1,1 @@
+//! WebRTC, and all that knows its crate's types.

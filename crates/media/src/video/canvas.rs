@@ -1,0 +1,361 @@
+//! The guest's picture as it is now, and what changed when.
+
+use loco_model::{Rect, Size};
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Changes are remembered per band of this many rows: a row of macroblocks.
+pub(crate) const BAND_ROWS: u32 = 16;
+/// Bytes of a pixel: blue, green, red, unused.
+const PIXEL_BYTES: usize = 4;
+/// Largest picture that is taken: bounds what a guest can make us allocate.
+const MAX_SIDE: u32 = 4096;
+
+/// Told of every changed picture; called on the display's thread, must not block.
+pub(crate) trait DamageListener: Send + Sync {
+    fn damaged(&self, at: Instant);
+}
+
+/// The guest's framebuffer, shared: the display writes, encoders and screenshots read. Clones are the same canvas.
+#[derive(Clone)]
+pub struct Canvas {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    picture: Mutex<Picture>,
+    listeners: Mutex<Vec<Weak<dyn DamageListener>>>,
+    generation: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Picture {
+    size: Option<Size>,
+    /// Tightly packed rows of BGRx.
+    pixels: Vec<u8>,
+    /// Generation in which each band last changed.
+    bands: Vec<u64>,
+    /// Counts changes of the picture.
+    generation: u64,
+    stats: CanvasStats,
+}
+
+/// What a canvas counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CanvasStats {
+    /// Whole pictures received.
+    pub scanouts: u64,
+    /// Reports (scanouts and updates) that changed a pixel.
+    pub damage_updates: u64,
+    /// Reports that changed none: QEMU re-sends a text cursor's cell every 30 ms.
+    pub unchanged_updates: u64,
+    /// Reports that did not fit the picture and were refused.
+    pub refused_updates: u64,
+    /// When a pixel last changed.
+    pub last_damage: Option<Instant>,
+}
+
+/// A screenshot: rows of red, green, blue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Width and height.
+    pub size: Size,
+    /// `3 * width * height` bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// The picture while it is locked.
+pub(crate) struct CanvasView<'a> {
+    pub(crate) size: Size,
+    pub(crate) pixels: &'a [u8],
+    pub(crate) generation: u64,
+    bands: &'a [u64],
+}
+
+impl CanvasView<'_> {
+    /// Runs of rows that changed after `generation`, as `first..end`.
+    pub(crate) fn rows_since(&self, generation: u64) -> impl Iterator<Item = std::ops::Range<u32>> {
+        let height = self.size.height;
+        let mut band = 0;
+        std::iter::from_fn(move || {
+            while band < self.bands.len() && self.bands[band] <= generation {
+                band += 1;
+            }
+            let first = band;
+            while band < self.bands.len() && self.bands[band] > generation {
+                band += 1;
+            }
+            (first < band).then(|| first as u32 * BAND_ROWS..(band as u32 * BAND_ROWS).min(height))
+        })
+    }
+
+    pub(crate) const fn stride(&self) -> usize {
+        self.size.width as usize * PIXEL_BYTES
+    }
+}
+
+// === impl Canvas ===
+
+impl Default for Canvas {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Canvas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Canvas").field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+impl Canvas {
+    /// A canvas without a picture.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                picture: Mutex::default(),
+                listeners: Mutex::default(),
+                generation: watch::Sender::new(0),
+            }),
+        }
+    }
+
+    /// A whole picture: `size`, bytes from one row to the next, rows of x8r8g8b8 in little-endian (B, G, R, unused).
+    /// Returns whether anything changed. A picture that is too large or whose bytes do not reach is refused.
+    pub fn scanout(&self, size: Size, stride: usize, bytes: &[u8]) -> bool {
+        let mut picture = self.inner.picture.lock();
+        picture.stats.scanouts += 1;
+        if size.width == 0 || size.height == 0 || size.width > MAX_SIDE || size.height > MAX_SIDE {
+            picture.stats.refused_updates += 1;
+            return false;
+        }
+        if picture.size != Some(size) {
+            picture.size = Some(size);
+            picture.pixels.clear();
+            picture.pixels.resize(size.area() as usize * PIXEL_BYTES, 0);
+            picture.bands.clear();
+            // All bands are newer than whatever anyone has seen, also where the new picture is black.
+            let generation = picture.generation + 1;
+            picture.bands.resize(size.height.div_ceil(BAND_ROWS) as usize, generation);
+            picture.copy(Rect::new(0, 0, size.width, size.height), stride, bytes);
+            picture.finish(true)
+        } else {
+            let changed = picture.copy(Rect::new(0, 0, size.width, size.height), stride, bytes);
+            picture.finish(changed)
+        }
+        .then(|| self.announce(picture))
+        .is_some()
+    }
+
+    /// A changed rectangle, its rows `stride` bytes apart. Returns whether a pixel is different now; equal rows are
+    /// ignored. What lies outside of the picture is refused.
+    pub fn update(&self, rect: Rect, stride: usize, bytes: &[u8]) -> bool {
+        let mut picture = self.inner.picture.lock();
+        let changed = picture.copy(rect, stride, bytes);
+        picture.finish(changed).then(|| self.announce(picture)).is_some()
+    }
+
+    /// The display was switched off: the picture goes black, its size stays.
+    pub fn blank(&self) -> bool {
+        let mut picture = self.inner.picture.lock();
+        let changed = picture.pixels.iter().any(|byte| *byte != 0);
+        if changed {
+            picture.pixels.fill(0);
+            let generation = picture.generation + 1;
+            picture.bands.fill(generation);
+        }
+        picture.finish(changed).then(|| self.announce(picture)).is_some()
+    }
+
+    fn announce(&self, picture: parking_lot::MutexGuard<'_, Picture>) {
+        let (generation, at) = (picture.generation, picture.stats.last_damage);
+        drop(picture);
+        let at = at.unwrap_or_else(Instant::now);
+        for listener in self.inner.listeners.lock().iter().filter_map(Weak::upgrade) {
+            listener.damaged(at);
+        }
+        self.inner.generation.send_replace(generation);
+    }
+
+    /// Width and height; `None` before the first picture.
+    #[must_use]
+    pub fn size(&self) -> Option<Size> {
+        self.inner.picture.lock().size
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> CanvasStats {
+        self.inner.picture.lock().stats
+    }
+
+    /// When a pixel last changed.
+    #[must_use]
+    pub fn last_damage(&self) -> Option<Instant> {
+        self.stats().last_damage
+    }
+
+    /// Counts changes of the picture; waiting on it costs nothing while the picture is still.
+    #[must_use]
+    pub fn generation(&self) -> watch::Receiver<u64> {
+        self.inner.generation.subscribe()
+    }
+
+    /// The picture as it is now; `None` before the first.
+    #[must_use]
+    pub fn screenshot(&self) -> Option<RgbImage> {
+        self.read(|view| {
+            let pixels = view.pixels.chunks_exact(PIXEL_BYTES).flat_map(|p| [p[2], p[1], p[0]]).collect();
+            RgbImage { size: view.size, pixels }
+        })
+    }
+
+    /// Looks at the picture while it is locked.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(CanvasView<'_>) -> R) -> Option<R> {
+        let picture = self.inner.picture.lock();
+        let size = picture.size?;
+        Some(look(CanvasView { size, pixels: &picture.pixels, generation: picture.generation, bands: &picture.bands }))
+    }
+
+    /// Tells `listener` of every change from now on, as long as it lives.
+    pub(crate) fn listen(&self, listener: &Arc<impl DamageListener + 'static>) {
+        let weak: Weak<dyn DamageListener> = Arc::downgrade(listener) as Weak<dyn DamageListener>;
+        let mut listeners = self.inner.listeners.lock();
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.push(weak);
+    }
+}
+
+// === impl Picture ===
+
+impl Picture {
+    /// Copies rows that differ and marks their bands; returns whether any did.
+    fn copy(&mut self, rect: Rect, stride: usize, bytes: &[u8]) -> bool {
+        let row_bytes = rect.width as usize * PIXEL_BYTES;
+        let needed = (rect.height as usize).saturating_sub(1).saturating_mul(stride).saturating_add(row_bytes);
+        let fits = self
+            .size
+            .is_some_and(|size| !rect.is_empty() && rect.right() <= size.width && rect.bottom() <= size.height);
+        if !fits || stride < row_bytes || bytes.len() < needed {
+            self.stats.refused_updates += 1;
+            return false;
+        }
+        let width = self.size.unwrap_or_default().width as usize;
+        let next = self.generation + 1;
+        let mut changed = false;
+        for row in 0..rect.height {
+            let to = ((rect.y + row) as usize * width + rect.x as usize) * PIXEL_BYTES;
+            let from = row as usize * stride;
+            let (old, new) = (&mut self.pixels[to..to + row_bytes], &bytes[from..from + row_bytes]);
+            if *old != *new {
+                old.copy_from_slice(new);
+                self.bands[((rect.y + row) / BAND_ROWS) as usize] = next;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn finish(&mut self, changed: bool) -> bool {
+        if changed {
+            self.generation += 1;
+            self.stats.damage_updates += 1;
+            self.stats.last_damage = Some(Instant::now());
+        } else {
+            self.stats.unchanged_updates += 1;
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const SIZE: Size = Size::new(8, 40);
+
+    fn filled(size: Size, value: u8) -> Vec<u8> {
+        vec![value; size.area() as usize * PIXEL_BYTES]
+    }
+
+    fn canvas(value: u8) -> Canvas {
+        let canvas = Canvas::new();
+        assert!(canvas.scanout(SIZE, 32, &filled(SIZE, value)));
+        canvas
+    }
+
+    #[test]
+    fn equal_rows_are_no_damage() {
+        let canvas = canvas(7);
+        assert!(!canvas.scanout(SIZE, 32, &filled(SIZE, 7)));
+        assert!(!canvas.update(Rect::new(0, 0, 8, 40), 32, &filled(SIZE, 7)));
+        let stats = canvas.stats();
+        assert_eq!((stats.scanouts, stats.damage_updates, stats.unchanged_updates), (2, 1, 2));
+        let seen = canvas.last_damage();
+        assert!(canvas.update(Rect::new(2, 20, 3, 1), 12, &[9; 12]));
+        assert!(canvas.last_damage() > seen);
+    }
+
+    #[test]
+    fn changed_rows_are_told_in_bands() {
+        let canvas = canvas(0);
+        let generation = canvas.read(|view| view.generation).expect("a picture");
+        canvas.update(Rect::new(0, 17, 1, 1), 4, &[1; 4]);
+        canvas.update(Rect::new(0, 39, 1, 1), 4, &[1; 4]);
+        let rows = |since| canvas.read(|view| view.rows_since(since).collect::<Vec<_>>()).expect("a picture");
+        assert_eq!(rows(generation), [16..40]);
+        assert_eq!(rows(generation + 1), [32..40], "the last band ends with the picture");
+        assert_eq!(rows(0), [0..40]);
+        assert!(rows(generation + 2).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let canvas = canvas(0);
+        for (rect, stride, len) in [
+            (Rect::new(7, 0, 2, 1), 8, 8),
+            (Rect::new(0, 39, 1, 2), 4, 8),
+            (Rect::new(0, 0, 8, 2), 32, 63),
+            (Rect::new(0, 0, 8, 2), 31, 64),
+            (Rect::new(0, 0, 0, 0), 0, 0),
+            (Rect::new(u32::MAX, u32::MAX, u32::MAX, u32::MAX), usize::MAX, 0),
+        ] {
+            assert!(!canvas.update(rect, stride, &vec![1; len]), "{rect:?} {stride} {len}");
+        }
+        assert_eq!(canvas.stats().refused_updates, 6);
+        assert!(!canvas.scanout(Size::new(5000, 1), 20_000, &[1; 20_000]));
+        assert!(!Canvas::new().update(Rect::new(0, 0, 1, 1), 4, &[1; 4]), "no picture yet");
+    }
+
+    #[test]
+    fn listeners_hear_of_changes_only() {
+        struct Count(AtomicU32);
+        impl DamageListener for Count {
+            fn damaged(&self, _at: Instant) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let canvas = canvas(0);
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        canvas.listen(&count);
+        let generation = canvas.generation();
+        canvas.update(Rect::new(0, 0, 1, 1), 4, &[0; 4]);
+        assert!(!generation.has_changed().expect("alive"));
+        canvas.update(Rect::new(0, 0, 1, 1), 4, &[1; 4]);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(generation.has_changed().expect("alive"));
+        assert!(canvas.blank() && !canvas.blank());
+    }
+
+    #[test]
+    fn screenshots_are_red_green_blue() {
+        let canvas = Canvas::new();
+        assert_eq!(canvas.screenshot(), None);
+        canvas.scanout(Size::new(2, 1), 8, &[1, 2, 3, 0, 4, 5, 6, 0]);
+        assert_eq!(canvas.screenshot().map(|image| image.pixels), Some(vec![3, 2, 1, 6, 5, 4]));
+    }
+}
