@@ -1,2 +1,49 @@
-//! `loco`.
-fn main() {}
+//! `loco`: everything without a desktop.
+
+mod demo;
+mod logging;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Nine emulated PCs in one window.
+#[derive(Debug, Parser)]
+#[command(name = "loco", version, about, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    logging: logging::LoggingArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start guests on this computer and show them in a window
+    Demo(demo::DemoArgs),
+    /// Show the instances of a control plane in a window
+    View(loco_viewer::ViewArgs),
+    /// Run one guest and serve it: picture, sound, input and health over HTTP and WebRTC
+    Agent(loco_agent::AgentArgs),
+    /// Measure the product beside its peers
+    Bench(loco_bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::init(&cli.logging, matches!(cli.command, Command::Agent(_)));
+    let result = match cli.command {
+        Command::Demo(args) => demo::run(&args, &cli.logging),
+        // The window system wants the process's first thread.
+        Command::View(args) => loco_viewer::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Agent(args) => loco_agent::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench(args),
+    };
+    result.unwrap_or_else(|error| {
+        logging::report(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn bench(args: loco_bench::BenchArgs) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(loco_bench::run(args))
+}

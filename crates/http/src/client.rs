@@ -79,7 +79,6 @@ impl Client {
     }
 
     /// A request with the token, to be completed by the caller.
-    #[must_use]
     pub fn request(&self, method: Method, url: &str) -> RequestBuilder {
         self.http.request(method, url).header(header::AUTHORIZATION, self.tokens.current().authorization())
     }

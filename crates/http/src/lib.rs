@@ -12,6 +12,6 @@ pub mod token;
 pub use client::{Client, ClientError, EventStream};
 pub use guard::{Guard, HostName, Origin};
 pub use problem::{Failure, problem_details};
-pub use serve::{BindError, Server};
-pub use sse::ServerEvent;
+pub use serve::{BindError, Limits, Server};
+pub use sse::{ServerEvent, event_response};
 pub use token::{Token, TokenError, TokenFile};

@@ -1,6 +1,17 @@
-//! Server-sent events (WHATWG HTML, 9.2), the client's side: bytes in any pieces become events.
+//! Server-sent events (WHATWG HTML, 9.2): values that follow one another as an answer that never ends, and the
+//! client's side, where bytes in any pieces become events.
 
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::{Stream, StreamExt as _};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::time::Duration;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+/// Longest silence of our servers on a stream of events; a comment breaks it.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Longest event that is accepted, in bytes.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
@@ -23,6 +34,25 @@ pub enum SseError {
     /// A line is no UTF-8.
     #[error("a server-sent event is not UTF-8")]
     NotUtf8,
+}
+
+/// Answers with one event per item of `events` (its name and its data as JSON), and a comment every 5 s without one;
+/// ends when `events` does, or when `stop` is cancelled.
+pub fn event_response<T: Serialize>(
+    events: impl Stream<Item = (&'static str, T)> + Send + 'static,
+    stop: CancellationToken,
+) -> Response {
+    let events = events.filter_map(|(name, value)| async move {
+        match Event::default().event(name).json_data(value) {
+            Ok(event) => Some(Ok::<_, Infallible>(event)),
+            Err(error) => {
+                tracing::error!("an event {name:?} cannot be written as JSON: {error}");
+                None
+            }
+        }
+    });
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(keep_alive).into_response()
 }
 
 /// Takes a stream apart.
