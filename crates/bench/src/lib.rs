@@ -5,6 +5,12 @@
 //! accounts of CPU time. No number comes from the inside of the product where an outside one can be had.
 
 mod check;
+pub mod clock;
+pub mod cpu;
+mod plot;
+pub mod report;
+pub mod stats;
+pub mod udp;
 
 pub use check::{CheckArgs, CheckReport, TileReport, check};
 
