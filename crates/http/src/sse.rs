@@ -38,7 +38,7 @@ pub enum SseError {
 
 /// Answers with one event per item of `events` (its name and its data as JSON), and a comment every 5 s without one;
 /// ends when `events` does, or when `stop` is cancelled.
-pub fn event_response<T: Serialize>(
+pub fn event_response<T: Serialize + Send + 'static>(
     events: impl Stream<Item = (&'static str, T)> + Send + 'static,
     stop: CancellationToken,
 ) -> Response {

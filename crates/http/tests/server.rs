@@ -1,4 +1,5 @@
 //! A real server over real sockets: who gets in, what is answered, what is bounded, how it stops.
+#![expect(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 use axum::extract::Json;
 use axum::routing::{get, post};
