@@ -4,13 +4,17 @@
 //! the viewer's automation channel, decodes barcodes from the pixels that were presented, and reads the kernel's
 //! accounts of CPU time. No number comes from the inside of the product where an outside one can be had.
 
+pub mod automation;
 mod check;
+pub mod chromium;
 pub mod clock;
 pub mod cpu;
 mod plot;
 pub mod report;
 pub mod stats;
 pub mod udp;
+pub mod vnc;
+pub mod x11;
 
 pub use check::{CheckArgs, CheckReport, TileReport, check};
 
