@@ -1,8 +1,40 @@
-//! The callback's end of an instance's sound.
+//! The callback's end of an instance's sound: packets -> decode or conceal -> drift correction.
 
-use super::ring::PacketReader;
-use super::stats::ReaderStatsHandle;
-use super::SoundError;
+use super::drift::{Steering, TARGET_MS};
+use super::ring::{Packet, PacketReader};
+use super::stats::{Counters, ReaderStatsHandle, count, set};
+use super::{CHANNELS, PACKET_FRAMES, RATE_HZ, SoundError, StereoResampler};
+use opus::Channels;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Places for packets that wait: 320 ms of ours.
+const PLACES: u64 = 64;
+/// A packet this far behind is no straggler: the sender began anew.
+const FORGET: u64 = 1000;
+/// Most frames made at once; longer callbacks are served in parts.
+const MAX_PART_FRAMES: usize = 1024;
+/// Longest packet of Opus: 120 ms.
+const MAX_PACKET_FRAMES: usize = 5760;
+/// What must be there before a stretch of sound begins.
+const START_MS: f64 = 28.0;
+/// If that much does not come, what is there is played after this.
+const START_WAIT_MS: f64 = 2.0 * START_MS;
+/// More than this left over is thrown away, down to the start level: a callback that was not called for a while.
+const TOO_MUCH_MS: f64 = TARGET_MS + 60.0;
+/// Late packets concealed in a row before playing stops.
+const MAX_LATE: u32 = 3;
+/// A pause in the sender's time that is played as it was, at most; a longer one has no meaning for the delay.
+const MAX_GAP_FRAMES: i64 = RATE_HZ as i64;
+/// A pause so short that playing does not stop for it.
+const SHORT_GAP_FRAMES: i64 = 2 * PACKET_FRAMES as i64;
+/// A packet quieter than this (-78 dB) after which nothing comes was the end, and its own packet was lost.
+const QUIET: f32 = 1.0 / 8192.0;
+/// Frames over which sound comes and goes where it has to be cut.
+const RAMP_FRAMES: usize = 96;
+/// What the agent's packet and the codec's look-ahead add to the delay.
+const CODEC_MS: f64 = 7.5;
+/// What the resampler adds.
+const RESAMPLER_MS: f64 = 0.7;
 
 /// What [`Reader::fill`] wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,21 +45,81 @@ pub enum Filled {
     Sound,
 }
 
-/// Decodes one instance's packets inside the sound device's callback: no lock, no allocation.
+/// Decodes one instance's packets inside the sound device's callback: no lock, no allocation, no system call.
 pub struct Reader {
-    _ring: PacketReader,
+    ring: PacketReader,
     stats: ReaderStatsHandle,
+    waiting: Waiting,
+    opus: opus::Decoder,
+    resampler: StereoResampler,
+    steering: Steering,
+    phase: Phase,
+    /// Decoded, not yet played; its capacity is never exceeded.
+    pcm: Vec<f32>,
+    /// Frames of the packet decoded last.
+    packet_frames: usize,
+    last_packet_was_quiet: bool,
+    /// Frames of a ramp up still to play.
+    ramp_left: usize,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Nothing plays: for so many frames since the stretch ended whose time is given, and something waits for so many.
+    Silent { ended_at: Option<u32>, silent_frames: i64, waited_frames: usize },
+    /// Plays; so many packets in a row were late.
+    Playing { late: u32 },
+}
+
+/// Why playing stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The sender said so, at this time of its own.
+    End(u32),
+    /// It was silent already.
+    Quiet,
+    /// In the middle of sound.
+    Underrun,
+}
+
+/// Packets by sequence number.
+struct Waiting {
+    places: Box<[Option<Packet>]>,
+    epoch: u32,
+    /// Sequence number, extended to 64 bits, of the packet to play next.
+    next: u64,
+    /// Highest one seen; `None` before the first of a session.
+    newest: Option<u64>,
+}
+
+// === impl Reader ===
 
 impl Reader {
     pub(super) fn new(ring: PacketReader) -> Result<Self, SoundError> {
-        Ok(Self { _ring: ring, stats: ReaderStatsHandle::default() })
+        Ok(Self {
+            ring,
+            stats: ReaderStatsHandle::default(),
+            waiting: Waiting::new(),
+            opus: opus::Decoder::new(RATE_HZ, Channels::Stereo)?,
+            resampler: StereoResampler::new(RATE_HZ, RATE_HZ, MAX_PART_FRAMES)?,
+            steering: Steering::new(),
+            phase: Phase::SILENT,
+            pcm: Vec::with_capacity((2 * MAX_PART_FRAMES + 2 * MAX_PACKET_FRAMES) * CHANNELS),
+            packet_frames: PACKET_FRAMES,
+            last_packet_was_quiet: true,
+            ramp_left: 0,
+        })
     }
 
     /// Overwrites `out` (interleaved stereo, 48 kHz of the sound device's clock) with what is due.
     pub fn fill(&mut self, out: &mut [f32]) -> Filled {
-        out.fill(0.0);
-        Filled::Silence
+        let mut filled = Filled::Silence;
+        for part in out.chunks_mut(MAX_PART_FRAMES * CHANNELS) {
+            if self.fill_part(part) == Filled::Sound {
+                filled = Filled::Sound;
+            }
+        }
+        filled
     }
 
     /// The counters; stay readable after the reader went into the callback.
@@ -35,4 +127,319 @@ impl Reader {
     pub fn stats(&self) -> ReaderStatsHandle {
         self.stats.clone()
     }
+
+    fn fill_part(&mut self, out: &mut [f32]) -> Filled {
+        let frames = out.len() / CHANNELS;
+        self.take_packets();
+        if !self.starts_or_plays(frames) {
+            out.fill(0.0);
+            return Filled::Silence;
+        }
+        let part_ms = frames as f64 * 1000.0 / f64::from(RATE_HZ);
+        if self.stored_ms() - part_ms > TOO_MUCH_MS {
+            self.skip();
+        }
+        self.steering.observe(self.stored_ms() - part_ms, part_ms / 1000.0);
+        let speed = self.steering.speed();
+        let need = self.resampler.prepare(frames, 1.0 + speed) * CHANNELS;
+        let mut stop = None;
+        while self.pcm.len() < need && stop.is_none() {
+            stop = self.pull();
+        }
+        if self.pcm.len() < need {
+            self.pcm.resize(need, 0.0);
+        }
+        self.resampler.process(&self.pcm[..need], out);
+        self.pcm.copy_within(need.., 0);
+        self.pcm.truncate(self.pcm.len() - need);
+        self.ramp_up(out);
+
+        let stored_ms = self.stored_ms();
+        let counters = self.counters();
+        set(&counters.buffer_ms, stored_ms);
+        set(&counters.latency_ms, CODEC_MS + stored_ms + RESAMPLER_MS);
+        set(&counters.drift_ppm, speed * 1e6);
+        if let Some(stop) = stop {
+            self.stop(stop);
+        }
+        Filled::Sound
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.stats.0
+    }
+
+    /// Empties the ring into the places.
+    fn take_packets(&mut self) {
+        while let Ok(packet) = self.ring.pop() {
+            if packet.epoch != self.waiting.epoch {
+                self.waiting.begin_session(packet.epoch);
+                self.phase = Phase::SILENT;
+                self.pcm.clear();
+            }
+            if !self.waiting.put(packet) {
+                count(&self.stats.0.packets_stale);
+            }
+        }
+    }
+
+    /// What is in store, decoded and not.
+    fn stored_ms(&self) -> f64 {
+        let frames = self.pcm.len() / CHANNELS + self.waiting.len() as usize * self.packet_frames;
+        frames as f64 * 1000.0 / f64::from(RATE_HZ)
+    }
+
+    /// Whether this part is played; begins a stretch of sound when enough is there.
+    fn starts_or_plays(&mut self, frames: usize) -> bool {
+        let Phase::Silent { ended_at, silent_frames, waited_frames } = &mut self.phase else { return true };
+        let (gap_played, ended_at, waited) = (*silent_frames, *ended_at, *waited_frames);
+        *silent_frames = silent_frames.saturating_add(frames as i64);
+        let Some((timestamp, marker)) = self.waiting.skip_to_first().map(|p| (p.timestamp, p.marker)) else {
+            *waited_frames = 0;
+            return false;
+        };
+        *waited_frames += frames;
+        let stored_ms = self.stored_ms();
+        let waited_ms = waited as f64 * 1000.0 / f64::from(RATE_HZ);
+        if stored_ms < START_MS && waited_ms < START_WAIT_MS && !self.waiting.holds_end() {
+            return false;
+        }
+        let gap = ended_at.map_or(0, |end| i64::from(timestamp.wrapping_sub(end) as i32));
+        let gap_left = if gap <= MAX_GAP_FRAMES { gap - gap_played } else { 0 };
+        if gap_left > frames as i64 / 2 && stored_ms < START_MS + TOO_MUCH_MS / 2.0 {
+            return false;
+        }
+        self.phase = Phase::Playing { late: 0 };
+        self.steering.restart();
+        self.pcm.clear();
+        // A marked packet begins out of silence by itself; any other is in the middle of sound.
+        self.ramp_left = if marker { 0 } else { RAMP_FRAMES };
+        count(&self.counters().stretches);
+        self.counters().playing.store(true, Relaxed);
+        true
+    }
+
+    fn stop(&mut self, why: Stop) {
+        if why == Stop::Underrun {
+            count(&self.counters().underruns);
+        }
+        let ended_at = if let Stop::End(timestamp) = why { Some(timestamp) } else { None };
+        self.phase = Phase::Silent { ended_at, silent_frames: 0, waited_frames: 0 };
+        self.pcm.clear();
+        let counters = self.counters();
+        counters.playing.store(false, Relaxed);
+        set(&counters.drift_ppm, 0.0);
+    }
+
+    /// Throws away what is too much.
+    fn skip(&mut self) {
+        let keep = (START_MS * f64::from(RATE_HZ) / 1000.0) as u64 / self.packet_frames.max(1) as u64;
+        self.pcm.clear();
+        self.waiting.keep_newest(keep);
+        self.steering.restart();
+        self.ramp_left = RAMP_FRAMES;
+        count(&self.counters().skips);
+    }
+
+    /// One more packet into `pcm`: decoded, or concealed because it is lost (its successor is there) or late (nothing is
+    /// there; it is played when it comes, so that the delay grows by itself). Says when playing stops with this.
+    fn pull(&mut self) -> Option<Stop> {
+        if let Some(packet) = self.waiting.take() {
+            self.phase = Phase::Playing { late: 0 };
+            if packet.is_end() {
+                return self.end_of_stretch(packet.timestamp);
+            }
+            self.decode(packet.payload());
+            return None;
+        }
+        if let Some(first) = self.waiting.first() {
+            if first.marker {
+                // The stretch's end is among what was lost: its tail was silent.
+                self.waiting.skip_to_first();
+                return Some(Stop::Quiet);
+            }
+            self.waiting.next += 1;
+            self.conceal();
+            count(&self.counters().concealed_lost);
+            return None;
+        }
+        if self.last_packet_was_quiet {
+            return Some(Stop::Quiet);
+        }
+        let late = if let Phase::Playing { late } = self.phase { late } else { 0 };
+        let begin = self.pcm.len();
+        self.conceal();
+        if late >= MAX_LATE {
+            ramp_down(&mut self.pcm[begin..]);
+            return Some(Stop::Underrun);
+        }
+        self.phase = Phase::Playing { late: late + 1 };
+        self.steering.saw_late();
+        count(&self.counters().concealed_late);
+        None
+    }
+
+    /// The sender ended its stretch; a new one that follows at once is played without a stop.
+    fn end_of_stretch(&mut self, ended_at: u32) -> Option<Stop> {
+        let gap = self.waiting.first().map(|p| i64::from(p.timestamp.wrapping_sub(ended_at) as i32));
+        match gap {
+            Some(gap @ 0..=SHORT_GAP_FRAMES) => {
+                let silence = self.pcm.len() + gap as usize * CHANNELS;
+                self.pcm.resize(silence, 0.0);
+                self.waiting.skip_to_first();
+                None
+            }
+            _ => Some(Stop::End(ended_at)),
+        }
+    }
+
+    fn decode(&mut self, payload: &[u8]) {
+        let begin = self.pcm.len();
+        self.pcm.resize(begin + MAX_PACKET_FRAMES * CHANNELS, 0.0);
+        match self.opus.decode_float(payload, &mut self.pcm[begin..], false) {
+            Ok(frames) => {
+                self.pcm.truncate(begin + frames * CHANNELS);
+                self.packet_frames = frames.max(1);
+                self.last_packet_was_quiet = self.pcm[begin..].iter().all(|s| s.abs() < QUIET);
+                count(&self.counters().packets_decoded);
+            }
+            Err(_) => {
+                self.pcm.truncate(begin);
+                self.conceal();
+                count(&self.counters().packets_broken);
+            }
+        }
+    }
+
+    /// One packet's length made up by Opus from what came before.
+    fn conceal(&mut self) {
+        let begin = self.pcm.len();
+        self.pcm.resize(begin + self.packet_frames * CHANNELS, 0.0);
+        if self.opus.decode_float(&[], &mut self.pcm[begin..], false).is_err() {
+            self.pcm[begin..].fill(0.0);
+        }
+    }
+
+    fn ramp_up(&mut self, out: &mut [f32]) {
+        for frame in out.chunks_exact_mut(CHANNELS).take(self.ramp_left) {
+            let gain = 1.0 - self.ramp_left as f32 / RAMP_FRAMES as f32;
+            self.ramp_left -= 1;
+            for sample in frame {
+                *sample *= gain;
+            }
+        }
+    }
 }
+
+fn ramp_down(interleaved: &mut [f32]) {
+    let frames = (interleaved.len() / CHANNELS).max(1) as f32;
+    for (n, frame) in interleaved.chunks_exact_mut(CHANNELS).enumerate() {
+        for sample in frame {
+            *sample *= 1.0 - (n + 1) as f32 / frames;
+        }
+    }
+}
+
+// === impl Phase ===
+
+impl Phase {
+    const SILENT: Self = Self::Silent { ended_at: None, silent_frames: 0, waited_frames: 0 };
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    fn new() -> Self {
+        Self { places: vec![None; PLACES as usize].into_boxed_slice(), epoch: 0, next: 0, newest: None }
+    }
+
+    fn begin_session(&mut self, epoch: u32) {
+        self.places.fill(None);
+        self.epoch = epoch;
+        self.newest = None;
+    }
+
+    /// Packets from the next to the newest, missing ones too.
+    fn len(&self) -> u64 {
+        self.newest.map_or(0, |newest| (newest + 1).saturating_sub(self.next))
+    }
+
+    /// Takes a packet in; false when its place was played already or is taken.
+    fn put(&mut self, packet: Packet) -> bool {
+        let number = match self.newest {
+            None => {
+                let number = u64::from(packet.sequence) + (1 << 16);
+                self.next = number;
+                number
+            }
+            Some(newest) => newest.wrapping_add_signed(i64::from(packet.sequence.wrapping_sub(newest as u16) as i16)),
+        };
+        if number + FORGET < self.next {
+            self.begin_session(self.epoch);
+            return self.put(packet);
+        }
+        if number < self.next {
+            return false;
+        }
+        self.newest = Some(self.newest.map_or(number, |newest| newest.max(number)));
+        if number >= self.next + PLACES {
+            self.advance_to(number + 1 - PLACES);
+        }
+        let place = &mut self.places[(number % PLACES) as usize];
+        let free = place.is_none();
+        *place = Some(packet);
+        free
+    }
+
+    fn advance_to(&mut self, next: u64) {
+        for number in self.next..next.min(self.next + PLACES) {
+            self.places[(number % PLACES) as usize] = None;
+        }
+        self.next = next;
+    }
+
+    fn keep_newest(&mut self, count: u64) {
+        if let Some(newest) = self.newest {
+            let next = (newest + 1).saturating_sub(count);
+            if next > self.next {
+                self.advance_to(next);
+            }
+        }
+    }
+
+    /// The packet to play next, if it is there.
+    fn take(&mut self) -> Option<Packet> {
+        if self.len() == 0 {
+            return None;
+        }
+        let packet = self.places[(self.next % PLACES) as usize].take()?;
+        self.next += 1;
+        Some(packet)
+    }
+
+    fn numbers(&self) -> std::ops::Range<u64> {
+        self.next..self.next + self.len()
+    }
+
+    /// The first packet that is there.
+    fn first(&self) -> Option<&Packet> {
+        self.numbers().find_map(|number| self.places[(number % PLACES) as usize].as_ref())
+    }
+
+    /// Gives up what is missing before the first packet that is there, and ends that have nothing before them.
+    fn skip_to_first(&mut self) -> Option<&Packet> {
+        while self.len() > 0 && self.places[(self.next % PLACES) as usize].as_ref().is_none_or(Packet::is_end) {
+            self.places[(self.next % PLACES) as usize] = None;
+            self.next += 1;
+        }
+        self.first()
+    }
+
+    fn holds_end(&self) -> bool {
+        self.numbers().any(|number| self.places[(number % PLACES) as usize].as_ref().is_some_and(Packet::is_end))
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;
