@@ -202,6 +202,11 @@ impl Automation {
         }
     }
 
+    /// The next presented frame that is here already.
+    pub fn try_shown(&mut self) -> Option<Shown> {
+        self.shown.try_recv().ok()
+    }
+
     /// Forgets the presented frames that nobody asked for yet.
     pub fn clear(&mut self) {
         while self.shown.try_recv().is_ok() {}

@@ -12,6 +12,7 @@ pub mod cpu;
 mod plot;
 pub mod report;
 pub mod stats;
+pub mod tiles;
 pub mod udp;
 pub mod vnc;
 pub mod x11;

@@ -1,9 +1,11 @@
 //! The page that plays.
 
 use super::Browser;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use loco_demo_guest::barcode::{self, Reading};
+use loco_http::Client;
 use loco_model::{Key, Size};
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -14,8 +16,7 @@ const PAGE: &str = include_str!("page.js");
 pub struct Player {
     /// The browser.
     pub browser: Browser,
-    http: reqwest::Client,
-    token: String,
+    client: Client,
     sessions: Vec<String>,
     /// Whether the last answer gave the browser the sender's wish for no play-out delay.
     playout_delay: bool,
@@ -67,15 +68,14 @@ pub struct Counters {
 }
 
 impl Player {
-    /// Starts a browser with the page in it; `token` opens the agents.
+    /// Starts a browser with the page in it; `client` has the agents' token.
     ///
     /// # Errors
     /// When there is no browser or its page does not load.
-    pub async fn start(token: &str) -> Result<Self> {
+    pub async fn start(client: Client) -> Result<Self> {
         let mut browser = Browser::start().await?;
         browser.evaluate(PAGE).await?;
-        let http = reqwest::Client::new();
-        Ok(Self { browser, http, token: token.to_owned(), sessions: Vec::new(), playout_delay: false })
+        Ok(Self { browser, client, sessions: Vec::new(), playout_delay: false })
     }
 
     /// Plays the stream at `whep` until the first picture is there; returns its number for the other calls.
@@ -86,16 +86,12 @@ impl Player {
         let offer = self.browser.evaluate(&format!("loco.offer({sound})")).await?;
         let index = offer["index"].as_u64().context("the page gave no number")? as usize;
         let sdp = offer["sdp"].as_str().context("the page gave no offer")?.to_owned();
-        let request = self.http.post(whep).bearer_auth(&self.token).header("content-type", "application/sdp").body(sdp);
-        let response = request.timeout(Duration::from_secs(20)).send().await.with_context(|| format!("POST {whep}"))?;
-        let status = response.status();
-        let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = response.text().await?;
-        if status != reqwest::StatusCode::CREATED {
-            bail!("{whep} answered {status}: {body}");
-        }
+        let request = self.client.request(Method::POST, whep).header("content-type", "application/sdp").body(sdp);
+        let response = self.client.send(request, whep).await?;
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
         let location = location.with_context(|| format!("{whep} answered without a Location"))?;
-        self.sessions.push(resolve(whep, &location)?);
+        self.sessions.push(resolve(whep, location)?);
+        let body = response.text().await?;
         self.playout_delay = body.contains("playout-delay");
         self.browser.evaluate(&format!("loco.answer({index}, {})", json!(body))).await?;
         Ok(index)
@@ -160,8 +156,8 @@ impl Player {
     /// Ends all sessions at their agents, then the browser.
     pub async fn stop(self) {
         for session in &self.sessions {
-            let request = self.http.delete(session).bearer_auth(&self.token).timeout(Duration::from_secs(5));
-            if let Err(error) = request.send().await {
+            let request = self.client.request(Method::DELETE, session);
+            if let Err(error) = self.client.send(request, session).await {
                 tracing::warn!(%session, %error, "cannot end the browser's session");
             }
         }
