@@ -5,12 +5,14 @@
 //! accounts of CPU time. No number comes from the inside of the product where an outside one can be had.
 
 pub mod automation;
+mod bed;
 mod check;
 pub mod chromium;
 pub mod clock;
 pub mod cpu;
 mod plot;
 pub mod report;
+pub mod sound_server;
 pub mod stats;
 pub mod tiles;
 pub mod udp;
