@@ -3,7 +3,14 @@
 //! A process of its own. All it knows comes from the control plane's API and from the agents.
 
 mod args;
+pub mod control;
 mod error;
+pub mod input;
+pub mod pace;
+pub mod render;
+pub mod scene;
+pub mod session;
+pub mod sound;
 
 pub use args::{Scaling, ViewArgs, parse_size};
 pub use error::ViewError;
@@ -16,4 +23,3 @@ pub fn run(args: &ViewArgs) -> Result<(), ViewError> {
     tracing::info!(api = %args.api, offscreen = args.offscreen, "viewer starts");
     Ok(())
 }
-pub mod sound;

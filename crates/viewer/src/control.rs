@@ -1,0 +1,136 @@
+//! What the control plane says: followed for ever, told to the window as updates.
+
+use crate::error::ViewError;
+use loco_http::{Client, ClientError, TokenFile};
+use loco_model::InstanceId;
+use loco_model::api::{Event, Instance};
+use futures::StreamExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// First and longest wait before the next attempt.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// What is new.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// All instances; the connection stands.
+    All(Vec<Instance>),
+    /// One is new or changed.
+    One(Instance),
+    /// One is gone.
+    Removed(InstanceId),
+    /// The connection is lost; it is tried again by itself.
+    Lost {
+        /// Why, in words for a person.
+        reason: String,
+    },
+    /// The token was refused on the very first contact: nothing will ever be shown.
+    Refused {
+        /// HTTP status.
+        status: u16,
+    },
+}
+
+/// Checks the address and returns it without a trailing slash.
+///
+/// # Errors
+/// When it is no http or https URL with a host.
+pub fn check_url(text: &str) -> Result<String, ViewError> {
+    let wrong = |why: String| ViewError::BadUrl { url: text.to_owned(), why };
+    let url = reqwest::Url::parse(text).map_err(|error| wrong(error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong(format!("its scheme is {:?}", url.scheme())));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("it holds more than scheme, host, port and path".to_owned()));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Where that is, for people: "this computer", or the host.
+#[must_use]
+pub fn place(url: &str) -> String {
+    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    match host {
+        Some(host) if matches!(host.as_str(), "127.0.0.1" | "localhost" | "[::1]") => "this computer".to_owned(),
+        Some(host) => host,
+        None => url.to_owned(),
+    }
+}
+
+/// Opens the token file.
+///
+/// # Errors
+/// When it is not there, readable by others, or holds no token.
+pub fn open_token(path: &Path) -> Result<TokenFile, ViewError> {
+    TokenFile::open(path).map_err(|error| ViewError::Token { path: path.to_owned(), why: error.to_string() })
+}
+
+/// Follows the control plane until the task is dropped.
+pub async fn follow(client: Client, api: String, tell: impl Fn(Update)) {
+    let url = format!("{api}/api/events");
+    let (mut wait, mut ever) = (BACKOFF.0, false);
+    loop {
+        let reason = match client.events(&url).await {
+            Ok(mut events) => {
+                let mut reason = "it closed the connection".to_owned();
+                while let Some(event) = events.next().await {
+                    match event {
+                        Ok(event) => match serde_json::from_str(&event.data) {
+                            Ok(event) => {
+                                (wait, ever) = (BACKOFF.0, true);
+                                tell(update(event));
+                            }
+                            Err(error) => tracing::warn!(%error, name = event.name, "an event of no known kind"),
+                        },
+                        Err(error) => reason = error.to_string(),
+                    }
+                }
+                reason
+            }
+            Err(ClientError::Refused { status, .. }) if !ever && matches!(status.as_u16(), 401 | 403) => {
+                tell(Update::Refused { status: status.as_u16() });
+                return;
+            }
+            Err(error) => error.to_string(),
+        };
+        tracing::debug!(reason, ?wait, "control plane lost");
+        tell(Update::Lost { reason });
+        // Half of it is chance, so that many viewers do not come back at once.
+        let jitter = f64::from(std::process::id().wrapping_mul(2_654_435_761) >> 16 & 0xffff) / 65536.0;
+        tokio::time::sleep(wait.mul_f64(0.5 + 0.5 * jitter)).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+fn update(event: Event) -> Update {
+    match event {
+        Event::Instances { instances } => Update::All(instances),
+        Event::Instance { instance } => Update::One(instance),
+        Event::Removed { id } => Update::Removed(id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(check_url("http://127.0.0.1:3001/").ok().as_deref(), Some("http://127.0.0.1:3001"));
+        assert_eq!(check_url("https://loco.example/base/").ok().as_deref(), Some("https://loco.example/base"));
+        for bad in ["", "127.0.0.1:3001", "ftp://host", "http://", "http://u:p@host", "http://host/?token=1"] {
+            let error = check_url(bad).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(&format!("{bad:?}")), "{bad:?}: {error}");
+        }
+        assert_eq!(place("http://127.0.0.1:3001"), "this computer");
+        assert_eq!(place("https://loco.example/base"), "loco.example");
+    }
+
+    #[test]
+    fn a_missing_token_file_is_named() {
+        let error = open_token(Path::new("/nonexistent/token")).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("/nonexistent/token"), "{error}");
+    }
+}

@@ -1,0 +1,8 @@
+//! Keyboard and pointer: which key is which, what a chord means, and which guest gets what.
+
+pub mod chord;
+pub mod keymap;
+pub mod router;
+
+pub use chord::Chord;
+pub use router::{Action, Command, Input, PointerMode, Router};

@@ -1,0 +1,145 @@
+//! How often the wall is drawn. Pure: times in, times out.
+//!
+//! On a graphics card: as often as the screen shows. On a CPU rasteriser every drawing takes time from the guests, so
+//! the rate follows what this process uses. Frames that answer an input do not ask here.
+
+use std::time::{Duration, Instant};
+
+/// Fastest and slowest rate on a CPU rasteriser, in drawings a second.
+const CPU_RATES: (f64, f64) = (10.0, 30.0);
+/// Share of one core that this process may use there; above it the rate falls, well below it rises.
+const CPU_BUDGET: f64 = 0.65;
+const CPU_SPARE: f64 = 0.5;
+/// Share of wall time that the device may be busy, so that an input never waits long for a drawing.
+const BUSY_BUDGET: f64 = 0.7;
+/// How long the use is measured before the rate is changed.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Says when the next drawing is due.
+#[derive(Debug)]
+pub struct Pacer {
+    on_cpu: bool,
+    rate: f64,
+    /// When the last drawing was due.
+    last_due: Option<Instant>,
+    /// Mean time of a drawing until the device was done.
+    took_secs: f64,
+    window: Option<(Instant, Duration)>,
+}
+
+impl Pacer {
+    /// For a device that draws by itself, on a screen of `refresh_hz`.
+    #[must_use]
+    pub fn for_gpu(refresh_hz: f64) -> Self {
+        Self::new(false, refresh_hz.clamp(24.0, 500.0))
+    }
+
+    /// For a rasteriser on this computer's own cores.
+    #[must_use]
+    pub fn for_cpu() -> Self {
+        Self::new(true, CPU_RATES.1)
+    }
+
+    fn new(on_cpu: bool, rate: f64) -> Self {
+        Self { on_cpu, rate, last_due: None, took_secs: 0.0, window: None }
+    }
+
+    /// Drawings a second at most.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        if self.on_cpu && self.took_secs > 0.0 { self.rate.min(BUSY_BUDGET / self.took_secs) } else { self.rate }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.rate().max(1.0))
+    }
+
+    /// When the next drawing may be; `now` or later.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Instant {
+        self.last_due.map_or(now, |last| (last + self.interval()).max(now))
+    }
+
+    /// A drawing was made at `now`.
+    pub fn drew(&mut self, now: Instant) {
+        // Steady steps where there is always something to draw, no debt after a pause.
+        let on_beat = self.last_due.map(|last| last + self.interval()).filter(|due| now < *due + self.interval());
+        self.last_due = Some(on_beat.map_or(now, |due| due.min(now)));
+    }
+
+    /// A drawing took so long until the device was done.
+    pub fn finished(&mut self, took: Duration) {
+        let took = took.as_secs_f64();
+        self.took_secs = if self.took_secs == 0.0 { took } else { self.took_secs * 0.9 + took * 0.1 };
+    }
+
+    /// Tells what this process has used of all cores since its start; adapts once a second.
+    pub fn used(&mut self, now: Instant, cpu: Duration) {
+        let (since, before) = *self.window.get_or_insert((now, cpu));
+        let passed = now.saturating_duration_since(since);
+        if !self.on_cpu || passed < WINDOW {
+            return;
+        }
+        let share = cpu.saturating_sub(before).as_secs_f64() / passed.as_secs_f64();
+        if share > CPU_BUDGET {
+            self.rate *= CPU_BUDGET / share;
+        } else if share < CPU_SPARE {
+            self.rate *= 1.15;
+        }
+        self.rate = self.rate.clamp(CPU_RATES.0, CPU_RATES.1);
+        self.window = Some((now, cpu));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn the_first_is_due_at_once_and_a_pause_leaves_no_debt() {
+        let (mut pacer, start) = (Pacer::for_gpu(50.0), Instant::now());
+        assert_eq!(pacer.due(start), start);
+        pacer.drew(start);
+        assert_eq!(pacer.due(start), start + ms(20));
+        pacer.drew(start + ms(23));
+        assert_eq!(pacer.due(start + ms(23)), start + ms(40), "a late drawing does not shift the beat");
+        pacer.drew(start + ms(500));
+        assert_eq!(pacer.due(start + ms(500)), start + ms(520));
+        assert_eq!(pacer.due(start + ms(900)), start + ms(900));
+    }
+
+    #[test]
+    fn a_rasteriser_slows_down_under_load_and_recovers() {
+        let (mut pacer, start) = (Pacer::for_cpu(), Instant::now());
+        let mut cpu = Duration::ZERO;
+        let mut second = |pacer: &mut Pacer, n: u64, share: f64| {
+            cpu += Duration::from_secs_f64(share);
+            pacer.used(start + Duration::from_secs(n), cpu);
+            pacer.rate()
+        };
+        second(&mut pacer, 0, 0.0);
+        let slower = second(&mut pacer, 1, 1.3);
+        assert!((slower - 15.0).abs() < 0.01, "{slower}");
+        assert!(second(&mut pacer, 2, 9.0) >= CPU_RATES.0);
+        let floor = second(&mut pacer, 3, 0.6);
+        assert!((floor - CPU_RATES.0).abs() < 0.01, "inside the budget nothing changes: {floor}");
+        let last = (4..20).map(|n| second(&mut pacer, n, 0.2)).last();
+        assert!(last.is_some_and(|rate| (rate - CPU_RATES.1).abs() < 0.01), "{last:?}");
+    }
+
+    #[test]
+    fn slow_drawings_leave_room_for_inputs() {
+        let mut pacer = Pacer::for_cpu();
+        for _ in 0..100 {
+            pacer.finished(ms(70));
+        }
+        assert!((pacer.rate() - 10.0).abs() < 0.1, "{}", pacer.rate());
+        let mut gpu = Pacer::for_gpu(60.0);
+        gpu.finished(ms(70));
+        assert!((gpu.rate() - 60.0).abs() < 0.01);
+    }
+}

@@ -1,0 +1,169 @@
+//! Between a device's callback and the mixer: whose turn it is, the device's rate and number of channels, its pulse.
+
+use super::mixer::{MAX_PART_FRAMES, Mixer};
+use loco_media::sound::{CHANNELS, RATE_HZ, SoundError, StereoResampler};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What all outputs share. Only the one whose number is current plays: a stream that was given up may come to life again.
+#[derive(Clone)]
+pub(super) struct Source {
+    mixer: Arc<Mutex<Mixer>>,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+/// Signs of life of the callback.
+pub(super) struct Pulse {
+    began: Instant,
+    current: AtomicU64,
+    /// Microseconds since `began` of the current output's last callback.
+    last_us: AtomicU64,
+    frames: AtomicU32,
+    /// `f64` bits; NaN where the system does not say.
+    latency_ms: AtomicU64,
+}
+
+/// One output's way to the mixer.
+pub(super) struct Feed {
+    source: Source,
+    number: u64,
+    channels: usize,
+    rate: Option<Rate>,
+    stereo: Box<[f32]>,
+}
+
+/// For devices that are not at 48 kHz.
+struct Rate {
+    resampler: StereoResampler,
+    input: Box<[f32]>,
+}
+
+// === impl Source ===
+
+impl Source {
+    pub(super) fn new(mixer: Mixer) -> Self {
+        let pulse = Pulse {
+            began: Instant::now(),
+            current: AtomicU64::new(0),
+            last_us: AtomicU64::new(0),
+            frames: AtomicU32::new(0),
+            latency_ms: AtomicU64::new(f64::NAN.to_bits()),
+        };
+        Self { mixer: Arc::new(Mutex::new(mixer)), pulse: Arc::new(pulse) }
+    }
+
+    /// A way to the mixer for output `number` with `channels` at `rate_hz`.
+    ///
+    /// # Errors
+    /// When there is no resampling to `rate_hz`.
+    pub(super) fn feed(&self, number: u64, channels: usize, rate_hz: u32) -> Result<Feed, SoundError> {
+        let rate = if rate_hz == RATE_HZ {
+            None
+        } else {
+            let mut resampler = StereoResampler::new(RATE_HZ, rate_hz, MAX_PART_FRAMES)?;
+            let most = resampler.prepare(MAX_PART_FRAMES, 1.0) + 16;
+            Some(Rate { resampler, input: vec![0.0; most * CHANNELS].into_boxed_slice() })
+        };
+        let stereo = vec![0.0; MAX_PART_FRAMES * CHANNELS].into_boxed_slice();
+        Ok(Feed { source: self.clone(), number, channels: channels.max(1), rate, stereo })
+    }
+}
+
+// === impl Pulse ===
+
+impl Pulse {
+    /// From now on only output `number` plays.
+    pub(super) fn set_current(&self, number: u64) {
+        self.current.store(number, Relaxed);
+        self.beat(0);
+        self.latency_ms.store(f64::NAN.to_bits(), Relaxed);
+    }
+
+    pub(super) fn is_current(&self, number: u64) -> bool {
+        self.current.load(Relaxed) == number
+    }
+
+    fn beat(&self, frames: u32) {
+        self.last_us.store(self.began.elapsed().as_micros() as u64, Relaxed);
+        self.frames.store(frames, Relaxed);
+    }
+
+    /// How long ago the current output's last callback was (or when it became current).
+    pub(super) fn silent_for(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_micros(self.last_us.load(Relaxed)))
+    }
+
+    /// Frames of the last callback; 0 before the first.
+    pub(super) fn frames(&self) -> u32 {
+        self.frames.load(Relaxed)
+    }
+
+    /// Callback to loudspeaker, where the system says.
+    pub(super) fn latency_ms(&self) -> Option<f64> {
+        Some(f64::from_bits(self.latency_ms.load(Relaxed))).filter(|ms| ms.is_finite())
+    }
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// The callback: overwrites `out`, interleaved in the device's channels.
+    pub(super) fn fill(&mut self, out: &mut [f32], latency: Option<Duration>) {
+        let pulse = &self.source.pulse;
+        // No one waits for this lock: only the current output's callback ever takes it, and it does not wait either.
+        let mixer = if pulse.is_current(self.number) { self.source.mixer.try_lock() } else { None };
+        let Some(mut mixer) = mixer else {
+            out.fill(0.0);
+            return;
+        };
+        pulse.beat(u32::try_from(out.len() / self.channels).unwrap_or(u32::MAX));
+        if let Some(latency) = latency {
+            pulse.latency_ms.store((latency.as_secs_f64() * 1e3).to_bits(), Relaxed);
+        }
+        for part in out.chunks_mut(MAX_PART_FRAMES * self.channels) {
+            let frames = part.len() / self.channels;
+            let stereo = &mut self.stereo[..frames * CHANNELS];
+            match &mut self.rate {
+                None => mixer.fill(stereo),
+                Some(rate) => {
+                    let need = (rate.resampler.prepare(frames, 1.0) * CHANNELS).min(rate.input.len());
+                    mixer.fill(&mut rate.input[..need]);
+                    rate.resampler.process(&rate.input[..need], stereo);
+                }
+            }
+            spread(stereo, part, self.channels);
+        }
+    }
+}
+
+/// Stereo to the device's channels: the first two, or their mean where there is one.
+fn spread(stereo: &[f32], out: &mut [f32], channels: usize) {
+    for (from, to) in stereo.chunks_exact(CHANNELS).zip(out.chunks_exact_mut(channels)) {
+        match to {
+            [mono] => *mono = (from[0] + from[1]) / 2.0,
+            [left, right, rest @ ..] => {
+                (*left, *right) = (from[0], from[1]);
+                rest.fill(0.0);
+            }
+            [] => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stereo_on_other_numbers_of_channels() {
+        let stereo = [0.2, 0.4, -0.2, 0.6];
+        let mut mono = [9.0; 2];
+        spread(&stereo, &mut mono, 1);
+        assert!((mono[0] - 0.3).abs() < 1e-6 && (mono[1] - 0.2).abs() < 1e-6);
+        let mut four = [9.0; 8];
+        spread(&stereo, &mut four, 4);
+        assert_eq!(four, [0.2, 0.4, 0.0, 0.0, -0.2, 0.6, 0.0, 0.0]);
+    }
+}
