@@ -6,14 +6,37 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod barcode;
+mod cars;
+mod font;
+mod geometry;
+mod ground;
+mod layout;
+mod math;
 mod mode;
+mod options;
+mod paint;
+mod panel;
+pub mod ps2;
+mod rails;
+pub mod sound;
+mod sprites;
+mod stage;
+mod things;
+mod town;
+mod track;
+mod train;
 pub mod whistle;
 
+pub use geometry::Rect;
 pub use mode::Mode;
+pub use options::{Options, Resolution};
+pub use sprites::SPRITE_WORDS;
+pub use stage::PICTURE_WORDS;
+pub use town::{Machine, Memory, Town};
 
 /// The instances' colours (0xRRGGBB), by instance; the train wears it.
 pub const INSTANCE_COLOURS: [u32; 9] =
-    [0xE6_9F_00, 0x56_B4_E9, 0x1F_B5_87, 0xF0_E4_42, 0x4C_8D_F0, 0xE5_65_1A, 0xE0_7F_B6, 0xB8_C0_CC, 0x9D_7C_F0];
+    [0xE69F00, 0x56B4E9, 0x1FB587, 0xF0E442, 0x4C8DF0, 0xE5651A, 0xE07FB6, 0xB8C0CC, 0x9D7CF0];
 
 /// Ticks a second: the PIT's 1,193,182 Hz divided by [`PIT_DIVISOR`].
 pub const TICKS_PER_SECOND: u32 = 30;
