@@ -1,10 +1,11 @@
 //! What `loco agent` takes.
 
+use loco_guest::AcceleratorChoice;
 use loco_http::{HostName, Origin};
+use loco_media::PortRange;
 use loco_model::InstanceId;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// Arguments of the agent. Flags win over the environment, the environment over the defaults.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,15 +32,15 @@ pub struct AgentArgs {
 
     /// Ports for media, UDP and TCP, one per viewer, such as 40000-40009; any free ones when left out
     #[arg(long, value_name = "A-B", env = "LOCO_RTC_PORTS")]
-    pub rtc_ports: Option<RtcPorts>,
+    pub rtc_ports: Option<PortRange>,
 
     /// Address that media is sent from [default: the one of --listen]
     #[arg(long, value_name = "ADDR", env = "LOCO_RTC_ADDRESS")]
     pub rtc_address: Option<IpAddr>,
 
-    /// Accelerator of QEMU: the best one that is proven to work here, or one by name
-    #[arg(long, value_name = "NAME", env = "LOCO_ACCEL", default_value = "auto", value_parser = ["auto", "tcg", "kvm", "hvf", "whpx"])]
-    pub accel: String,
+    /// Accelerator of QEMU: auto (the best one that is proven to work here), kvm, hvf, whpx or tcg
+    #[arg(long, value_name = "NAME", env = "LOCO_ACCEL", default_value = "auto")]
+    pub accel: AcceleratorChoice,
 
     /// What the demo guest does [default: as the profile says]
     #[arg(long, value_name = "MODE", env = "LOCO_MODE", value_parser = ["town", "quiet", "box", "busy"])]
@@ -61,35 +62,13 @@ pub struct AgentArgs {
     #[arg(long = "allow-origin", value_name = "ORIGIN", env = "LOCO_ALLOW_ORIGINS", value_delimiter = ',')]
     pub allow_origins: Vec<Origin>,
 
+    /// Seconds that the guest may take to power down at the end, 0 to 30
+    #[arg(long, value_name = "S", env = "LOCO_POWER_DOWN", default_value_t = 8, value_parser = clap::value_parser!(u64).range(0..=30))]
+    pub power_down: u64,
+
     /// Print one JSON line with the address once the agent answers
     #[arg(long)]
     pub json: bool,
-}
-
-/// A range of ports, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RtcPorts {
-    /// First.
-    pub first: u16,
-    /// Last; not below the first.
-    pub last: u16,
-}
-
-/// Not a range of ports.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no range of ports: expected FIRST-LAST with 1 <= FIRST <= LAST <= 65535, such as 40000-40009")]
-pub struct RtcPortsError(String);
-
-impl FromStr for RtcPorts {
-    type Err = RtcPortsError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = |part: &str| part.parse::<u16>().ok().filter(|port| *port > 0);
-        text.split_once('-')
-            .and_then(|(first, last)| Some(Self { first: number(first)?, last: number(last)? }))
-            .filter(|ports| ports.first <= ports.last)
-            .ok_or_else(|| RtcPortsError(text.to_owned()))
-    }
 }
 
 /// Reads an instance's index.
@@ -106,16 +85,6 @@ fn parse_instance(text: &str) -> Result<InstanceId, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn port_ranges() {
-        assert_eq!("40000-40009".parse(), Ok(RtcPorts { first: 40000, last: 40009 }));
-        assert_eq!("7-7".parse(), Ok(RtcPorts { first: 7, last: 7 }));
-        for bad in ["", "1", "-", "0-1", "2-1", "1-65536", "1-2-3", "a-b", "1 - 2"] {
-            let error = bad.parse::<RtcPorts>().expect_err(bad).to_string();
-            assert!(error.contains(&format!("{bad:?}")) && error.contains("expected"), "{error}");
-        }
-    }
 
     #[test]
     fn instances() {

@@ -1,0 +1,161 @@
+//! The agent's routes.
+
+use crate::agent::Agent;
+use crate::input::inject_request;
+use crate::report::{report, reports};
+use crate::{metrics, page};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router};
+use futures::StreamExt as _;
+use loco_guest::GuestState;
+use loco_http::{Failure, event_response};
+use loco_media::WhepError;
+use loco_media::video::RgbImage;
+use loco_media::whep::{FRAGMENT_TYPE, Patched, SDP_TYPE};
+use loco_model::input::InputRequest;
+use loco_model::report::HealthReport;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+type Shared = State<Arc<Agent>>;
+
+pub(crate) fn routes(agent: Arc<Agent>) -> Router {
+    Router::new()
+        .route("/", get(watch_page))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/startup", get(ready))
+        .route("/metrics", get(metrics_text))
+        .route("/events", get(events))
+        .route("/screenshot.png", get(screenshot))
+        .route("/input", post(input))
+        .route("/whep", post(offer).options(describe))
+        .route("/whep/{session}", patch(trickle).delete(hang_up))
+        .with_state(agent)
+}
+
+async fn watch_page() -> Response {
+    let policy = (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::SECURITY_POLICY));
+    ([policy], Html(page::HTML.as_str())).into_response()
+}
+
+/// Always 200 while the agent works: how the guest is stands in the body.
+async fn health(State(agent): Shared) -> Json<HealthReport> {
+    Json(report(&agent))
+}
+
+async fn ready(State(agent): Shared) -> Result<Json<Value>, Failure> {
+    let state = agent.guest.borrow().state;
+    let shows_picture = agent.size.borrow().is_some();
+    if shows_picture && matches!(state, GuestState::Running | GuestState::Paused) {
+        Ok(Json(json!({ "status": "ready" })))
+    } else if shows_picture {
+        Err(Failure::unavailable(format!("the guest is {state}")))
+    } else {
+        Err(Failure::unavailable(format!("the guest is {state} and has not shown a picture yet")))
+    }
+}
+
+async fn metrics_text(State(agent): Shared) -> Result<Response, Failure> {
+    let text = metrics::text(&report(&agent))
+        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+async fn events(State(agent): Shared) -> Response {
+    let stop = agent.stop.clone();
+    event_response(reports(agent).map(|report| ("health", report)), stop)
+}
+
+async fn screenshot(State(agent): Shared) -> Result<Response, Failure> {
+    let image =
+        agent.canvas.screenshot().ok_or_else(|| Failure::unavailable("the guest has not shown a picture yet"))?;
+    // Some 10 ms of work for a large picture: not on a thread that answers others.
+    let png = tokio::task::spawn_blocking(move || encode_png(&image))
+        .await
+        .map_err(|error| error.to_string())
+        .and_then(|result| result.map_err(|error| error.to_string()))
+        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
+}
+
+fn encode_png(image: &RgbImage) -> Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, image.size.width, image.size.height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&image.pixels)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+async fn input(State(agent): Shared, Json(request): Json<InputRequest>) -> Result<StatusCode, Failure> {
+    inject_request(&agent, &request)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn describe() -> Response {
+    let headers = [(ACCEPT_POST, SDP_TYPE), (header::ALLOW, "POST, OPTIONS")];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+async fn offer(State(agent): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    match agent.sender.whep_offer(text(&headers, &header::CONTENT_TYPE), &body).await {
+        Ok(session) => {
+            let headers = [
+                (header::CONTENT_TYPE, SDP_TYPE.to_owned()),
+                (header::LOCATION, format!("/whep/{}", session.id)),
+                (header::ETAG, session.etag),
+                (ACCEPT_PATCH, FRAGMENT_TYPE.to_owned()),
+            ];
+            (StatusCode::CREATED, headers, session.answer_sdp).into_response()
+        }
+        Err(error) => refusal(&error, (ACCEPT_POST, SDP_TYPE)),
+    }
+}
+
+async fn trickle(State(agent): Shared, Path(session): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
+    let content_type = text(&headers, &header::CONTENT_TYPE);
+    let if_match = text(&headers, &header::IF_MATCH);
+    match agent.sender.whep_patch(&session, content_type, if_match, &body).await {
+        Ok(Patched::NoContent) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Patched::Restarted { fragment, etag }) => {
+            let headers = [(header::CONTENT_TYPE, FRAGMENT_TYPE.to_owned()), (header::ETAG, etag)];
+            (headers, fragment).into_response()
+        }
+        Err(error) => refusal(&error, (ACCEPT_PATCH, FRAGMENT_TYPE)),
+    }
+}
+
+async fn hang_up(State(agent): Shared, Path(session): Path<String>) -> Response {
+    match agent.sender.whep_delete(&session).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => refusal(&error, (ACCEPT_PATCH, FRAGMENT_TYPE)),
+    }
+}
+
+/// A header's value; one that is no text is as good as none.
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn refusal(error: &WhepError, accepted: (HeaderName, &'static str)) -> Response {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Failure::new(status, error.to_string()).into_response();
+    if let Some(pause) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+    }
+    if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        response.headers_mut().insert(accepted.0, HeaderValue::from_static(accepted.1));
+    }
+    response
+}

@@ -1,0 +1,73 @@
+//! A report in the text format that Prometheus reads (OpenMetrics 1.0). Only what was counted is there.
+
+use loco_model::report::HealthReport;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Media type of the text.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The report as text; an absent value is an absent line.
+///
+/// # Errors
+/// Never in practice: writing into a string does not fail.
+pub(crate) fn text(report: &HealthReport) -> Result<String, fmt::Error> {
+    let labels = report.instance_id.map(|id| (Cow::Borrowed("instance_id"), Cow::Owned(id.to_string())));
+    let mut registry = Registry::with_prefix_and_labels("loco", labels.into_iter());
+    let health = &report.deep_health;
+    let (video, performance) = (&health.video, &health.performance);
+    for (name, help, value) in [
+        ("guest_restarts", "Times that QEMU was started again because it had ended unasked", health.guest_restarts),
+        ("damage_updates", "Display updates that changed at least one pixel", video.damage_updates),
+        ("frames_encoded", "Video frames encoded", video.frames_encoded),
+        ("encoded_bytes", "Bytes of encoded video", video.bytes_encoded),
+        ("sound_packets_encoded", "Opus packets encoded", health.audio.packets_encoded),
+    ] {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+    let flag = |value: Option<bool>| value.map(|value| f64::from(u8::from(value)));
+    let count = |value: Option<u64>| value.map(|value| value as f64);
+    for (name, help, value) in [
+        ("qemu_healthy", "Whether QEMU runs and its monitor answered", flag(health.qemu_healthy)),
+        ("guest_start_time_seconds", "When QEMU was last started, in seconds since 1970", {
+            health.guest_started_at_ms.map(|ms| ms as f64 / 1000.0)
+        }),
+        ("display_active", "Whether the guest shows a picture", flag(video.display_active)),
+        ("frame_rate", "Frames encoded a second", video.estimated_frame_rate),
+        ("viewers", "Connected viewers", Some(health.viewers.iter().filter(|v| v.state == "connected").count() as f64)),
+        ("sound_voices", "Voices that the guest has open", Some(f64::from(health.audio.voices))),
+        ("agent_cpu_cores", "Share of one core that the agent takes", performance.agent_cpu),
+        ("agent_resident_memory_bytes", "Memory of the agent", count(performance.agent_memory_bytes)),
+        ("qemu_cpu_cores", "Share of one core that QEMU takes", performance.qemu_cpu),
+        ("qemu_resident_memory_bytes", "Memory of QEMU", count(performance.qemu_memory_bytes)),
+    ] {
+        if let Some(value) = value {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loco_model::InstanceId;
+
+    #[test]
+    fn what_is_known_is_there_and_nothing_else() {
+        let mut report = HealthReport { instance_id: InstanceId::try_new(3).ok(), ..HealthReport::default() };
+        report.deep_health.guest_restarts = 2;
+        report.deep_health.qemu_healthy = Some(true);
+        let text = text(&report).expect("text");
+        assert!(text.contains("loco_guest_restarts_total{instance_id=\"instance-3\"} 2\n"), "{text}");
+        assert!(text.contains("loco_qemu_healthy{instance_id=\"instance-3\"} 1.0\n"), "{text}");
+        assert!(!text.contains("qemu_cpu") && !text.contains("frame_rate"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}

@@ -1,0 +1,139 @@
+//! What the agent knows, as a report. Every value is a counter's or a probe's; nothing here waits for anything.
+
+use crate::agent::Agent;
+use futures::{Stream, StreamExt as _};
+use loco_guest::{GuestState, GuestStatus};
+use loco_model::report::{
+    Accelerator, AudioHealth, DeepHealth, HealthReport, OverallStatus, VideoHealth, ViewerHealth,
+};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// Longest silence between two reports of one stream.
+const LONGEST_GAP: Duration = Duration::from_secs(15);
+
+/// The report of this moment.
+pub(crate) fn report(agent: &Agent) -> HealthReport {
+    let status = agent.guest.borrow().clone();
+    let size = *agent.size.borrow();
+    let sender = agent.sender.stats();
+    let sound = agent.sound.stats();
+    let overall_status = overall(&status, size.is_some(), sender.fault.is_some());
+    let has_display = matches!(status.state, GuestState::Running | GuestState::Paused);
+    HealthReport {
+        instance_id: Some(agent.id),
+        overall_status,
+        deep_health: DeepHealth {
+            qemu_healthy: qemu_healthy(status.state),
+            guest_state: status.state.as_str().to_owned(),
+            guest_reason: status.reason.or(sender.fault),
+            guest_started_at_ms: status.started_at.and_then(unix_ms),
+            guest_restarts: status.restarts,
+            accelerator: status
+                .accelerator
+                .map(|verdict| Accelerator { name: verdict.accelerator.as_str().to_owned(), reason: verdict.reason }),
+            video: VideoHealth {
+                display_active: has_display.then_some(size.is_some()),
+                width: size.map(|size| size.width),
+                height: size.map(|size| size.height),
+                estimated_frame_rate: sender.fps.filter(|_| sender.viewers > 0).map(f64::from),
+                damage_updates: sender.damage_updates,
+                last_damage_age_ms: sender.last_damage_age_ms,
+                frames_encoded: sender.frames_encoded,
+                bytes_encoded: sender.encoded_bytes,
+                encoder: sender.encoder.map(|encoder| encoder.element().to_owned()),
+                display: has_display.then(|| "dbus".to_owned()),
+            },
+            audio: AudioHealth {
+                audio_backend: agent.has_sound.then(|| "dbus".to_owned()),
+                voices: sound.voices,
+                estimated_level: sound.peak_dbfs.map(f64::from),
+                packets_encoded: sound.packets,
+            },
+            performance: agent.sampler.performance(status.pid),
+            viewers: viewers(agent),
+        },
+        timestamp_ms: unix_ms(SystemTime::now()).unwrap_or(0),
+    }
+}
+
+/// A report now, at every change of state (of the guest, its display, or the number of viewers), and every 15 s.
+pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + Send + 'static {
+    struct Following {
+        agent: Arc<Agent>,
+        guest: watch::Receiver<GuestStatus>,
+        size: watch::Receiver<Option<loco_model::Size>>,
+        viewers: watch::Receiver<usize>,
+    }
+    let following =
+        Following { guest: agent.guest.clone(), size: agent.size.clone(), viewers: agent.sender.viewers(), agent };
+    let first = {
+        let agent = following.agent.clone();
+        futures::stream::once(async move { report(&agent) })
+    };
+    let rest = futures::stream::unfold(following, |mut following| async move {
+        // A part that ended changes no more; the others go on, and the agent's end ends the stream.
+        tokio::select! {
+            Ok(()) = following.guest.changed() => {}
+            Ok(()) = following.size.changed() => {}
+            Ok(()) = following.viewers.changed() => {}
+            () = tokio::time::sleep(LONGEST_GAP) => {}
+        }
+        let report = report(&following.agent);
+        Some((report, following))
+    });
+    first.chain(rest)
+}
+
+/// QEMU's monitor answered when the guest was last found running or paused, and QEMU has not ended since.
+fn qemu_healthy(state: GuestState) -> Option<bool> {
+    match state {
+        GuestState::Starting => None,
+        GuestState::Running | GuestState::Paused | GuestState::Stopping => Some(true),
+        GuestState::Stopped | GuestState::Failed => Some(false),
+    }
+}
+
+fn overall(status: &GuestStatus, shows_picture: bool, encoder_fault: bool) -> OverallStatus {
+    match status.state {
+        GuestState::Failed => OverallStatus::Unhealthy,
+        GuestState::Running | GuestState::Paused if encoder_fault => OverallStatus::Degraded,
+        GuestState::Running if shows_picture => OverallStatus::Healthy,
+        GuestState::Starting | GuestState::Running => OverallStatus::Unknown,
+        // On purpose.
+        GuestState::Paused | GuestState::Stopping | GuestState::Stopped => OverallStatus::Healthy,
+    }
+}
+
+fn unix_ms(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok())
+}
+
+fn viewers(_agent: &Agent) -> Vec<ViewerHealth> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_follows_the_guest() {
+        use GuestState::{Failed, Paused, Running, Starting, Stopped};
+        for (state, shows_picture, fault, want, healthy) in [
+            (Starting, false, false, OverallStatus::Unknown, None),
+            (Starting, true, true, OverallStatus::Unknown, None),
+            (Running, false, false, OverallStatus::Unknown, Some(true)),
+            (Running, true, false, OverallStatus::Healthy, Some(true)),
+            (Running, true, true, OverallStatus::Degraded, Some(true)),
+            (Paused, true, false, OverallStatus::Healthy, Some(true)),
+            (Stopped, false, false, OverallStatus::Healthy, Some(false)),
+            (Failed, false, false, OverallStatus::Unhealthy, Some(false)),
+        ] {
+            let status = GuestStatus { state, ..GuestStatus::default() };
+            assert_eq!(overall(&status, shows_picture, fault), want, "{state} {shows_picture} {fault}");
+            assert_eq!(qemu_healthy(state), healthy, "{state}");
+        }
+    }
+}

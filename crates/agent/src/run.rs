@@ -1,0 +1,181 @@
+//! From the arguments to a running agent, and to its end.
+
+use crate::agent::Agent;
+use crate::args::AgentArgs;
+use crate::bridge::{Loudspeaker, Outlet, Screen};
+use crate::http;
+use crate::input::inject_sessions;
+use anyhow::Context as _;
+use loco_guest::{Guest, GuestConfig, Profile, Target};
+use loco_http::{Guard, Limits, Server, TokenFile};
+use loco_media::sound::SoundEncoder;
+use loco_media::{Canvas, EncoderKind, Sender, SenderConfig};
+use loco_process::RunDir;
+use serde_json::json;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How long viewers are given to take our goodbye.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Runs the agent until it is told to stop (SIGTERM or SIGINT).
+///
+/// # Errors
+/// When it cannot start: port in use, bad token file, bad profile, missing QEMU. What fails later is in its reports.
+pub fn run(args: &AgentArgs) -> anyhow::Result<()> {
+    // Two threads: one for the guest's display and sound, one that answers meanwhile. Encoders have their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("agent")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(args));
+    // A thread that hangs in a library must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    result
+}
+
+async fn serve(args: &AgentArgs) -> anyhow::Result<()> {
+    // First of all: a signal during the start must end it as cleanly as later.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut stop_asked = async move || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let started = tokio::select! {
+        started = Running::start(args) => started?,
+        name = stop_asked() => {
+            tracing::info!("{name} during the start: ended");
+            return Ok(());
+        }
+    };
+    if args.json {
+        let line = json!({
+            "address": started.url, "instance": args.instance, "pid": std::process::id(),
+        });
+        // The one who started us reads this; when nobody does, the agent is as useful as before.
+        let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
+    }
+    tracing::info!(instance = %args.instance, url = started.url, "agent answers");
+    let name = stop_asked().await;
+    tracing::info!("{name}: powering the guest down");
+    let patience = Duration::from_secs(args.power_down);
+    tokio::select! {
+        () = started.stop(patience) => {}
+        name = stop_asked() => tracing::warn!("{name} again: ended at once"),
+    }
+    Ok(())
+}
+
+struct Running {
+    url: String,
+    agent: Arc<Agent>,
+    guest: Guest,
+    served: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+    /// Removed at the end, and those of dead owners with it.
+    _run_dir: Option<RunDir>,
+}
+
+// === impl Running ===
+
+impl Running {
+    async fn start(args: &AgentArgs) -> anyhow::Result<Self> {
+        let tokens = TokenFile::open(&args.token_file)?;
+        let mut profile = Profile::find(&args.profile)?;
+        if let Some(mode) = &args.mode {
+            anyhow::ensure!(
+                profile.set_kernel_argument("mode", mode),
+                "--mode {mode} is for guests that are started by a kernel; profile {} has none",
+                args.profile
+            );
+        }
+        let (run_dir, state_dir) = state_dir(args)?;
+        let server = Server::bind(args.listen).await?;
+        let url = server.url();
+
+        let canvas = Canvas::new();
+        let sender = Sender::start(
+            SenderConfig {
+                rtc_ports: args.rtc_ports,
+                bind: args.rtc_address.unwrap_or(args.listen.ip()),
+                max_fps: args.max_fps,
+                bit_rate: args.bit_rate * 1000,
+                encoders: EncoderKind::ALL.to_vec(),
+            },
+            canvas.clone(),
+        )?;
+        let sound = SoundEncoder::new(Outlet(sender.sound_outlet())).context("the sound encoder does not start")?;
+        let (size_in, size) = watch::channel(None);
+        let has_sound = profile.audio.card != loco_guest::profile::AudioCard::None;
+        let config = GuestConfig {
+            profile,
+            instance: args.instance,
+            state_dir,
+            accelerator: args.accel,
+            qemu: None,
+            target: Target::Running,
+            start_from: None,
+        };
+        let screen = Screen::new(canvas.clone(), size_in);
+        let guest = Guest::start(config, Box::new(screen), Box::new(Loudspeaker(sound.clone()))).await?;
+
+        let stop = CancellationToken::new();
+        let agent = Arc::new(Agent {
+            id: args.instance,
+            canvas,
+            size,
+            guest: guest.state(),
+            input: guest.input(),
+            sender,
+            sound,
+            has_sound,
+            sampler: crate::process::Sampler::new(),
+            stop: stop.clone(),
+        });
+        if let Some(inputs) = agent.sender.input() {
+            tokio::spawn(inject_sessions(inputs, agent.clone()));
+        }
+        let guard = Guard::new(tokens)
+            .open_path("/")
+            .listening_at(args.listen.ip())
+            .allow_hosts(args.allow_hosts.iter().cloned())
+            .allow_origins(args.allow_origins.iter().cloned());
+        let routes = guard.protect(http::routes(agent.clone()), Limits::default());
+        let served = tokio::spawn(server.serve(routes, stop.clone()));
+        Ok(Self { url, agent, guest, served, stop, _run_dir: run_dir })
+    }
+
+    /// Says goodbye to viewers, powers the guest down, ends the server: all at once.
+    async fn stop(self, patience: Duration) {
+        self.stop.cancel();
+        let goodbye = async {
+            if tokio::time::timeout(GOODBYE_TIMEOUT, self.agent.sender.close()).await.is_err() {
+                tracing::warn!("viewers were not told of the end in time");
+            }
+        };
+        let ((), (), served) = tokio::join!(goodbye, self.guest.stop(patience), self.served);
+        if let Err(error) = served {
+            tracing::error!("the server broke: {error}");
+        }
+    }
+}
+
+/// The folder for the guest's state; a private one that ends with us where none is given.
+fn state_dir(args: &AgentArgs) -> anyhow::Result<(Option<RunDir>, PathBuf)> {
+    if let Some(dir) = &args.state_dir {
+        return Ok((None, dir.clone()));
+    }
+    let run_dir = RunDir::create(&format!("agent-{}", args.instance.index()))?;
+    let path = run_dir.path().to_owned();
+    Ok((Some(run_dir), path))
+}
