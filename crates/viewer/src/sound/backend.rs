@@ -143,9 +143,9 @@ fn open(
     on_end: OnEnd,
 ) -> Result<Opened, String> {
     let default = device.default_output_config().map_err(|e| e.to_string())?;
-    let serves_us = device.supported_output_configs().is_ok_and(|mut configs| {
-        configs.any(|c| usize::from(c.channels()) == CHANNELS && c.contains_rate(RATE_HZ))
-    });
+    let serves_us = device
+        .supported_output_configs()
+        .is_ok_and(|mut configs| configs.any(|c| usize::from(c.channels()) == CHANNELS && c.contains_rate(RATE_HZ)));
     let (channels, rate_hz) =
         if serves_us { (CHANNELS as u16, RATE_HZ) } else { (default.channels(), default.sample_rate()) };
     let frames = match default.buffer_size() {
@@ -167,8 +167,9 @@ fn open(
         }
         _ => on_end(error.to_string()),
     };
-    let stream =
-        device.build_output_stream::<f32, _, _>(config, callback, ended, Some(BUILD_TIMEOUT)).map_err(|e| e.to_string())?;
+    let stream = device
+        .build_output_stream::<f32, _, _>(config, callback, ended, Some(BUILD_TIMEOUT))
+        .map_err(|e| e.to_string())?;
     stream.play().map_err(|e| e.to_string())?;
     let name = device.description().map_or_else(|_| "unnamed".to_owned(), |d| d.name().to_owned());
     Ok(Opened {

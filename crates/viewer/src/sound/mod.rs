@@ -1,8 +1,31 @@
 //! Sound out: nine readers, one mixer, one output.
+//!
+//! The mixer runs in the sound device's callback; faders and meters reach it through atomics ([`board`]), readers
+//! through a ring. [`output`] keeps a device open, for ever, and plays into nothing while there is none: a missing sound
+//! server is a reduced feature, not an end.
 
-use loco_media::sound::{Reader, ReaderStats};
+mod backend;
+mod board;
+mod feed;
+mod mixer;
+mod null;
+mod output;
+mod wake;
+
+pub use loco_media::sound::meter::Reading as Levels;
+
+use board::Board;
+use feed::Source;
+use loco_media::sound::{Reader, ReaderStats, ReaderStatsHandle};
 use loco_model::InstanceId;
+use mixer::{Command, Desk};
+use output::{MakeBackend, Message, Shown, Supervisor, Timings};
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use wake::Waker;
 
 /// Where the sound goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +43,8 @@ pub enum Output {
 pub struct SoundConfig {
     /// Where the sound goes at first.
     pub output: Output,
-    /// Called (on a thread of the sound system) when a meter or the state has something new to draw, at most 30 times
-    /// a second.
+    /// Called (on a thread of the sound system) when a meter, the state or the list of devices has something new to
+    /// draw, for meters at most 30 times a second.
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -34,21 +57,6 @@ pub struct DeviceInfo {
     pub name: String,
     /// The system's default.
     pub default: bool,
-}
-
-/// What a meter shows, in dB of full scale; `f32::NEG_INFINITY` is silence. Peak and magnitude are after volume and mute.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Levels {
-    /// Peak with its decay, left and right.
-    pub peak_dbfs: [f32; 2],
-    /// Highest peak of the last 20 s, left and right.
-    pub hold_dbfs: [f32; 2],
-    /// Magnitude (RMS over 300 ms), left and right.
-    pub magnitude_dbfs: [f32; 2],
-    /// Peak before volume and mute, held for 1 s, louder channel.
-    pub input_peak_dbfs: f32,
-    /// Reached full scale within the last second.
-    pub clipped: bool,
 }
 
 /// The output's state.
@@ -70,54 +78,154 @@ pub struct SoundStatus {
     pub reopened: u64,
 }
 
-/// The mixer and its output. Ends on drop.
-pub struct SoundSystem {}
+/// The mixer and its output. Ends on drop. No method blocks on the sound device.
+pub struct SoundSystem {
+    board: Arc<Board>,
+    desk: Mutex<Desk>,
+    stats: Mutex<[Option<ReaderStatsHandle>; InstanceId::COUNT]>,
+    source: Source,
+    shown: Arc<Mutex<Shown>>,
+    orders: Sender<Message>,
+    waker: Arc<Waker>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+// === impl SoundSystem ===
 
 impl SoundSystem {
     /// Starts. Never fails for want of a device: see [`SoundStatus`].
     #[must_use]
-    pub fn start(_config: SoundConfig) -> Self {
-        Self {}
+    pub fn start(config: SoundConfig) -> Self {
+        let make: MakeBackend = Box::new(|| Box::new(backend::System::new()));
+        Self::start_with(config, make, Timings::default())
     }
-    /// Gives an instance its sound; replaces what it had.
-    pub fn attach(&self, _id: InstanceId, _reader: Reader) {}
+
+    fn start_with(config: SoundConfig, make_backend: MakeBackend, timings: Timings) -> Self {
+        let board = Arc::new(Board::default());
+        let shown = Arc::new(Mutex::new(Shown::default()));
+        let mut threads = Vec::new();
+        let (waker, waking) = Waker::start(config.wake);
+        let waker = Arc::new(waker);
+        let (desk, mixer) = mixer::mixer(board.clone(), waker.clone());
+        let source = Source::new(mixer);
+        let (supervisor, orders) =
+            Supervisor::new(source.clone(), waker.clone(), shown.clone(), make_backend, timings, config.output);
+        let supervising = std::thread::Builder::new().name("loco-sound".into()).spawn(|| supervisor.run());
+        for started in [waking, supervising] {
+            match started {
+                Ok(handle) => threads.push(handle),
+                Err(error) => {
+                    tracing::error!(%error, "sound cannot start a thread");
+                    shown.lock().status.line = format!("no sound: {error}");
+                }
+            }
+        }
+        Self { board, desk: Mutex::new(desk), stats: Mutex::default(), source, shown, orders, waker, threads }
+    }
+
+    /// Gives an instance its sound; replaces what it had. Fader, mute and solo stay as they are.
+    pub fn attach(&self, id: InstanceId, reader: Reader) {
+        self.stats.lock()[id.index()] = Some(reader.stats());
+        self.board.strips[id.index()].attached.store(true, Relaxed);
+        self.command(Command { id, reader: Some(reader) });
+    }
+
     /// Takes an instance's sound away.
-    pub fn detach(&self, _id: InstanceId) {}
-    /// Fader position 0..=1 of an instance (gain is its cube).
-    pub fn set_volume(&self, _id: InstanceId, _position: f32) {}
+    pub fn detach(&self, id: InstanceId) {
+        self.stats.lock()[id.index()] = None;
+        self.board.strips[id.index()].attached.store(false, Relaxed);
+        self.command(Command { id, reader: None });
+    }
+
+    fn command(&self, command: Command) {
+        let mut desk = self.desk.lock();
+        while desk.retired.pop().is_ok() {}
+        if desk.commands.push(command).is_err() {
+            tracing::error!("the mixer has not run for long: an instance's sound could not be changed");
+        }
+    }
+
+    /// Fader position 0..=1 of an instance (its gain is the cube, as in OBS).
+    pub fn set_volume(&self, id: InstanceId, position: f32) {
+        self.board.strips[id.index()].fader.set_position(position);
+    }
+
     /// Silences an instance.
-    pub fn set_mute(&self, _id: InstanceId, _muted: bool) {}
+    pub fn set_mute(&self, id: InstanceId, muted: bool) {
+        self.board.strips[id.index()].fader.set_mute(muted);
+    }
+
     /// While any instance is solo, the others are silent.
-    pub fn set_solo(&self, _id: InstanceId, _solo: bool) {}
+    pub fn set_solo(&self, id: InstanceId, solo: bool) {
+        self.board.strips[id.index()].fader.set_solo(solo);
+    }
+
     /// Fader position 0..=1 of everything.
-    pub fn set_master(&self, _position: f32) {}
+    pub fn set_master(&self, position: f32) {
+        self.board.master.fader.set_position(position);
+    }
+
     /// Silences everything.
-    pub fn set_master_mute(&self, _muted: bool) {}
+    pub fn set_master_mute(&self, muted: bool) {
+        self.board.master.fader.set_mute(muted);
+    }
+
     /// An instance's meter; `None` when it has no sound attached.
     #[must_use]
-    pub fn levels(&self, _id: InstanceId) -> Option<Levels> {
-        None
+    pub fn levels(&self, id: InstanceId) -> Option<Levels> {
+        let strip = &self.board.strips[id.index()];
+        strip.attached.load(Relaxed).then(|| strip.meter.read(self.board.now_us()))
     }
+
     /// The meter of everything.
     #[must_use]
-    pub fn master_levels(&self) -> Option<Levels> {
-        None
+    pub fn master_levels(&self) -> Levels {
+        self.board.master.meter.read(self.board.now_us())
     }
+
     /// Counters of an instance's sound; `None` when it has none attached.
     #[must_use]
-    pub fn reader_stats(&self, _id: InstanceId) -> Option<ReaderStats> {
-        None
+    pub fn reader_stats(&self, id: InstanceId) -> Option<ReaderStats> {
+        self.stats.lock()[id.index()].as_ref().map(ReaderStatsHandle::read)
     }
-    /// Output devices as last seen; a call asks for a fresh list, and `wake` tells when it is there.
+
+    /// Output devices as last seen. [`SoundSystem::refresh_devices`] asks for a fresh list.
     #[must_use]
     pub fn devices(&self) -> Vec<DeviceInfo> {
-        Vec::new()
+        self.shown.lock().devices.clone()
     }
+
+    /// Asks for a fresh list of devices; `wake` tells when it is there.
+    pub fn refresh_devices(&self) {
+        let _ = self.orders.send(Message::ListDevices);
+    }
+
     /// Chooses where the sound goes.
-    pub fn set_device(&self, _output: Output) {}
+    pub fn set_device(&self, output: Output) {
+        let _ = self.orders.send(Message::Choose(output));
+    }
+
     /// The output's state.
     #[must_use]
     pub fn status(&self) -> SoundStatus {
-        SoundStatus::default()
+        let pulse = &self.source.pulse;
+        SoundStatus {
+            callback_frames: Some(pulse.frames()).filter(|&frames| frames > 0),
+            output_latency_ms: pulse.latency_ms(),
+            ..self.shown.lock().status.clone()
+        }
+    }
+}
+
+impl Drop for SoundSystem {
+    fn drop(&mut self) {
+        // The supervisor has gone if this fails.
+        let _ = self.orders.send(Message::Stop);
+        self.waker.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the sound system panicked");
+            }
+        }
     }
 }

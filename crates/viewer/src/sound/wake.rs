@@ -13,8 +13,8 @@ pub(super) struct Waker {
 }
 
 impl Waker {
-    /// A thread that calls `wake` once for every burst of [`Waker::wake`]s.
-    pub(super) fn start(wake: Arc<dyn Fn() + Send + Sync>) -> io::Result<(Self, JoinHandle<()>)> {
+    /// A thread that calls `wake` once for every burst of [`Waker::wake`]s. If it cannot start, nothing is called.
+    pub(super) fn start(wake: Arc<dyn Fn() + Send + Sync>) -> (Self, io::Result<JoinHandle<()>>) {
         let (wanted, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (wanted_there, stopped_there) = (wanted.clone(), stopped.clone());
         let handle = thread::Builder::new().name("loco-sound-wake".into()).spawn(move || {
@@ -25,8 +25,9 @@ impl Waker {
                     thread::park();
                 }
             }
-        })?;
-        Ok((Self { wanted, stopped, thread: handle.thread().clone() }, handle))
+        });
+        let thread = handle.as_ref().map_or_else(|_| thread::current(), |handle| handle.thread().clone());
+        (Self { wanted, stopped, thread }, handle)
     }
 
     /// Asks for a call; never blocks.

@@ -1,0 +1,232 @@
+use super::super::mixer::mixer;
+use super::super::{SoundConfig, SoundSystem};
+use super::*;
+use std::sync::Condvar;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A sound system that does what the test says.
+#[derive(Clone, Default)]
+struct Stage(Arc<StageState>);
+
+#[derive(Default)]
+struct StageState {
+    /// Reason why opening fails, if it does.
+    refuses: Mutex<Option<String>>,
+    /// Opening does not return while this is set.
+    hangs: std::sync::Mutex<bool>,
+    goes_on: Condvar,
+    opens: AtomicU32,
+    default: Mutex<String>,
+    on_end: Mutex<Option<OnEnd>>,
+    /// Callbacks come.
+    plays: AtomicBool,
+    dropped: Arc<AtomicU32>,
+}
+
+struct FakeStream {
+    stopped: Arc<AtomicBool>,
+    dropped: Arc<AtomicU32>,
+}
+
+impl Drop for FakeStream {
+    fn drop(&mut self) {
+        self.stopped.store(true, SeqCst);
+        self.dropped.fetch_add(1, SeqCst);
+    }
+}
+
+impl Backend for Stage {
+    fn open(&mut self, output: &Output, source: &Source, number: u64, on_end: OnEnd) -> Result<Opened, String> {
+        self.0.opens.fetch_add(1, SeqCst);
+        let mut hangs = self.0.hangs.lock().unwrap();
+        while *hangs {
+            hangs = self.0.goes_on.wait(hangs).unwrap();
+        }
+        drop(hangs);
+        if let Some(reason) = self.0.refuses.lock().clone() {
+            return Err(reason);
+        }
+        let id = if let Output::Device(id) = output { id.clone() } else { self.0.default.lock().clone() };
+        *self.0.on_end.lock() = Some(on_end);
+        let mut feed = source.feed(number, 2, 48_000).unwrap();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (stage, stopping) = (self.0.clone(), stopped.clone());
+        thread::spawn(move || {
+            while !stopping.load(SeqCst) {
+                if stage.plays.load(SeqCst) {
+                    feed.fill(&mut [0.0; 960], None);
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let stream = FakeStream { stopped, dropped: self.0.dropped.clone() };
+        Ok(Opened { stream: Box::new(stream), name: format!("{id} (fake)"), id, rate_hz: 48_000 })
+    }
+
+    fn devices(&mut self) -> Result<Vec<DeviceInfo>, String> {
+        Ok(vec![DeviceInfo { id: "fake:a".into(), name: "A".into(), default: true }])
+    }
+
+    fn default_id(&mut self) -> Option<String> {
+        Some(self.0.default.lock().clone())
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let stage = Self::default();
+        stage.0.plays.store(true, SeqCst);
+        *stage.0.default.lock() = "fake:a".into();
+        stage
+    }
+
+    fn start(&self, output: Output) -> SoundSystem {
+        let timings = Timings {
+            retry_min: Duration::from_millis(20),
+            retry_max: Duration::from_millis(50),
+            watchdog: Duration::from_millis(300),
+            follow: Duration::from_millis(50),
+            hung: Duration::from_millis(100),
+        };
+        let stage = self.clone();
+        let config = SoundConfig { output, wake: Arc::new(|| {}) };
+        SoundSystem::start_with(config, Box::new(move || Box::new(stage.clone())), timings)
+    }
+
+    fn set_hang(&self, hangs: bool) {
+        *self.0.hangs.lock().unwrap() = hangs;
+        self.0.goes_on.notify_all();
+    }
+}
+
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The mixer is asked for sound, by whatever output is current.
+fn beats(system: &SoundSystem) -> bool {
+    system.status().callback_frames.is_some() && system.source.pulse.silent_for() < Duration::from_millis(200)
+}
+
+#[test]
+fn plays_on_the_default_device() {
+    let stage = Stage::new();
+    let system = stage.start(Output::Default);
+    until("playing", || system.status().playing);
+    let status = system.status();
+    assert_eq!((status.line.as_str(), status.device.as_deref()), ("fake:a (fake), 48000 Hz", Some("fake:a (fake)")));
+    assert_eq!((status.rate_hz, status.reopened), (Some(48_000), 0));
+    drop(system);
+    until("stream dropped", || stage.0.dropped.load(SeqCst) == 1);
+}
+
+#[test]
+fn tries_again_for_ever_and_plays_into_nothing_meanwhile() {
+    let stage = Stage::new();
+    *stage.0.refuses.lock() = Some("nobody home".into());
+    let system = stage.start(Output::Default);
+    until("three tries", || stage.0.opens.load(SeqCst) > 3);
+    assert_eq!(system.status().line, "no sound device: nobody home; trying again");
+    assert!(!system.status().playing);
+    until("null output", || beats(&system));
+    *stage.0.refuses.lock() = None;
+    until("playing", || system.status().playing);
+}
+
+#[test]
+fn a_stream_that_ends_is_opened_again() {
+    let stage = Stage::new();
+    let system = stage.start(Output::Default);
+    until("playing", || system.status().playing);
+    let on_end = stage.0.on_end.lock().take().unwrap();
+    on_end("unplugged".into());
+    until("opened again", || stage.0.opens.load(SeqCst) == 2 && system.status().playing);
+    assert_eq!(system.status().reopened, 1);
+    until("first dropped", || stage.0.dropped.load(SeqCst) == 1);
+    // A late word from the first stream does not hurt the second.
+    on_end("unplugged".into());
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(stage.0.opens.load(SeqCst), 2);
+}
+
+#[test]
+fn a_server_that_stops_without_an_error_is_noticed_by_the_watchdog() {
+    let stage = Stage::new();
+    let system = stage.start(Output::Device("fake:b".into()));
+    until("playing", || system.status().playing);
+    stage.set_hang(true);
+    stage.0.plays.store(false, SeqCst);
+    until("noticed", || !system.status().playing);
+    until("told", || system.status().line == "no sound device: the sound server does not answer; trying again");
+    until("null output", || beats(&system));
+    stage.0.plays.store(true, SeqCst);
+    stage.set_hang(false);
+    until("playing again", || system.status().playing);
+}
+
+#[test]
+fn another_device_can_be_chosen_while_one_hangs() {
+    let stage = Stage::new();
+    stage.set_hang(true);
+    let system = stage.start(Output::Device("fake:stuck".into()));
+    until("told", || system.status().line.contains("does not answer"));
+    system.set_device(Output::Null);
+    until("null", || system.status().playing);
+    system.set_device(Output::Device("fake:c".into()));
+    until("a second worker", || stage.0.opens.load(SeqCst) == 2);
+    stage.set_hang(false);
+    until("playing", || system.status().device.as_deref() == Some("fake:c (fake)"));
+    until("the late one is dropped", || stage.0.dropped.load(SeqCst) == 1);
+}
+
+#[test]
+fn follows_the_default_device() {
+    let stage = Stage::new();
+    let system = stage.start(Output::Default);
+    until("playing", || system.status().playing);
+    *stage.0.default.lock() = "fake:headset".into();
+    until("moved", || system.status().device.as_deref() == Some("fake:headset (fake)"));
+}
+
+#[test]
+fn lists_devices_when_asked() {
+    let stage = Stage::new();
+    let system = stage.start(Output::Default);
+    assert!(system.devices().is_empty());
+    system.refresh_devices();
+    until("listed", || system.devices().len() == 1);
+    assert!(system.devices()[0].default);
+}
+
+#[test]
+fn the_null_output_needs_no_backend() {
+    let stage = Stage::new();
+    let system = stage.start(Output::Null);
+    until("playing", || system.status().playing && beats(&system));
+    assert_eq!(stage.0.opens.load(SeqCst), 0);
+    assert_eq!(system.status().line, "no sound device, as chosen");
+}
+
+#[test]
+fn a_device_at_44100_hz_gets_its_own_number_of_frames() {
+    use super::super::board::Board;
+    let (waker, _thread) = Waker::start(Arc::new(|| {}));
+    let (_desk, mixer) = mixer(Arc::new(Board::default()), Arc::new(waker));
+    let source = Source::new(mixer);
+    source.pulse.set_current(5);
+    let mut feed = source.feed(5, 2, 44_100).unwrap();
+    for frames in [1, 441, 1024, 5000] {
+        let mut out = vec![9.0; frames * 2];
+        feed.fill(&mut out, None);
+        assert!(out.iter().all(|s| *s == 0.0));
+        assert_eq!(source.pulse.frames() as usize, frames);
+    }
+    assert!(source.feed(5, 2, 0).is_err());
+}
