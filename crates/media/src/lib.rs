@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 mod receiver;
 mod sender;
+pub mod sound;
 pub mod sound_link;
 pub mod stats;
 mod transport;
