@@ -3,7 +3,7 @@
 mod progress;
 mod viewer;
 
-use crate::logging::LoggingArgs;
+use crate::logging::{LoggingArgs, tell};
 use anyhow::{Context as _, bail};
 use loco_bench::CheckArgs;
 use loco_control::{ControlConfig, ControlPlane, Instances, Local, LocalConfig};
@@ -31,6 +31,7 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(60);
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Arguments of the demo. Flags win over the environment, the environment over the defaults.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// How many guests, 1 to 9
@@ -196,15 +197,15 @@ impl Session<'_> {
     }
 
     async fn check(&self, automation: PathBuf) -> anyhow::Result<ExitCode> {
-        let report = loco_bench::check(CheckArgs {
+        let check = CheckArgs {
             api: self.api.clone(),
             token_file: self.token_file.clone(),
             automation,
             instances: self.args.instances.into(),
             screenshot: self.args.screenshot.clone(),
             deadline: CHECK_DEADLINE,
-        })
-        .await?;
+        };
+        let report = loco_bench::check(check, tell).await?;
         announce(&serde_json::to_value(&report)?);
         Ok(report.exit_code())
     }

@@ -40,8 +40,13 @@ pub(crate) fn init(args: &LoggingArgs, is_server: bool) {
     }
 }
 
+/// Tells a person one line of progress.
+pub(crate) fn tell(line: &str) {
+    // There is no one left to tell when stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Tells a person in one line why the program ends.
 pub(crate) fn report(error: &anyhow::Error) {
-    // There is no one left to tell when stderr is closed.
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    tell(&format!("error: {error:#}"));
 }

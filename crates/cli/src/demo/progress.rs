@@ -1,6 +1,6 @@
 //! Lines for people on stderr while the guests start.
 
-use std::io::Write as _;
+use crate::logging::tell;
 use std::time::Instant;
 
 /// Counts live guests up to the number that is expected.
@@ -20,8 +20,7 @@ impl Progress {
         if live > self.told {
             self.told = live;
             let seconds = self.begun.elapsed().as_secs_f64();
-            // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(std::io::stderr(), "{live} of {} guests live ({seconds:.1} s)", self.expected);
+            tell(&format!("{live} of {} guests live ({seconds:.1} s)", self.expected));
         }
         self.told >= self.expected
     }
