@@ -48,8 +48,16 @@ impl Slices<'_, '_> {
     fn slab_aside(&mut self, along: f32, aside: f32, length: f32, width: f32, height: f32, colour: u32, alpha: u32) {
         let (l, w) = (length / 2.0, width / 2.0);
         let cut = l.min(w).min(1.3);
-        let outline =
-            [(l - cut, w), (l, w - cut), (l, cut - w), (l - cut, -w), (cut - l, -w), (-l, cut - w), (-l, w - cut), (cut - l, w)];
+        let outline = [
+            (l - cut, w),
+            (l, w - cut),
+            (l, cut - w),
+            (l - cut, -w),
+            (cut - l, -w),
+            (-l, cut - w),
+            (-l, w - cut),
+            (cut - l, w),
+        ];
         let corners = outline.map(|(x, y)| self.at(along + x, aside + y, height));
         self.canvas.fill(&corners, colour, alpha);
     }
@@ -140,7 +148,9 @@ impl Slices<'_, '_> {
         self.slab(0.0, 24.0, 10.8, 10.0, shade(colour, 8));
         self.slab(0.0, 21.6, 8.6, 10.0, 0x17191c);
         for (i, (along, aside)) in
-            [(-7.0, 1.5), (-3.5, -1.8), (0.5, 1.2), (4.0, -1.4), (7.4, 1.6), (-0.5, -0.6), (5.5, 0.4)].into_iter().enumerate()
+            [(-7.0, 1.5), (-3.5, -1.8), (0.5, 1.2), (4.0, -1.4), (7.4, 1.6), (-0.5, -0.6), (5.5, 0.4)]
+                .into_iter()
+                .enumerate()
         {
             let (x, y) = self.at(along, aside, 10.8 + (i % 3) as f32 * 0.7);
             self.canvas.circle(x, y, 2.7, 0x2c3036);

@@ -96,7 +96,11 @@ mod tests {
         check("  mode=busy\tmode=quiet ", Options { mode: Mode::Quiet, ..default }, &[]);
         check("instance=9 instance=-1 instance=", default, &["instance=9", "instance=-1", "instance="]);
         check("mode=Town quiet =box ==", default, &["mode=Town", "quiet", "=box", "=="]);
-        check("instance=3 size=640x481 é=\u{1F600}", Options { instance: 3, ..default }, &["size=640x481", "é=\u{1F600}"]);
+        check(
+            "instance=3 size=640x481 é=\u{1F600}",
+            Options { instance: 3, ..default },
+            &["size=640x481", "é=\u{1F600}"],
+        );
         check("music=ON music=maybe", default, &["music=ON", "music=maybe"]);
     }
 }

@@ -269,7 +269,9 @@ impl<'a> Town<'a> {
         if machine.whistle() {
             machine.log(format_args!("loco: whistle"));
         }
-        self.steam = 12;
+        if self.mode == Mode::Town {
+            self.steam = 12;
+        }
     }
 
     fn set_mode(&mut self, mode: Mode, machine: &mut dyn Machine) {

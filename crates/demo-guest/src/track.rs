@@ -127,9 +127,8 @@ impl Track {
     pub(crate) fn lay(&mut self, corners: &[Cell]) {
         for pair in corners.windows(2) {
             let (mut cell, end) = (pair[0], pair[1]);
-            let Some(side) = Side::ALL
-                .into_iter()
-                .find(|s| s.vector() == ((end.0 - cell.0).signum(), (end.1 - cell.1).signum()))
+            let Some(side) =
+                Side::ALL.into_iter().find(|s| s.vector() == ((end.0 - cell.0).signum(), (end.1 - cell.1).signum()))
             else {
                 continue;
             };
@@ -157,7 +156,8 @@ impl Track {
         self.cells[here] = PIECE;
         let neighbour = |track: &Self, side: Side| {
             let there = side.beyond(cell);
-            (track.has(there)).then(|| (track.links(there).count_ones(), track.arms(there) & side.opposite().bit() != 0))
+            (track.has(there))
+                .then(|| (track.links(there).count_ones(), track.arms(there) & side.opposite().bit() != 0))
         };
         // Ends that point here first, then other ends that can bend towards it.
         for points_here in [true, false] {

@@ -1,6 +1,6 @@
 //! The train: where its cars are, and which way it goes.
 
-use crate::math::{direction, sqrt};
+use crate::math::direction;
 use crate::track::{Cell, Side, Track, way_length, way_point};
 
 /// Cars with the engine.
@@ -193,19 +193,19 @@ impl Train {
         let cars = self.cars();
         (1..CARS).map(move |i| {
             let (dx, dy) = (cars[i].x - cars[i - 1].x, cars[i].y - cars[i - 1].y);
-            sqrt(dx * dx + dy * dy)
+            dx.hypot(dy)
         })
     }
-}
-
-/// Distance between two poses, in units.
-pub(crate) fn distance(a: &Pose, b: &Pose) -> f32 {
-    sqrt((a.x - b.x) * (a.x - b.x) + (a.y - b.y) * (a.y - b.y))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Distance between two poses, in units.
+    fn distance(a: &Pose, b: &Pose) -> f32 {
+        (a.x - b.x).hypot(a.y - b.y)
+    }
 
     fn check(track: &Track, mut train: Train, ticks: u32) -> Train {
         let mut before = train.cars();
