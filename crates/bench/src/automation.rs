@@ -53,6 +53,9 @@ pub struct TileStats {
     /// Frames decoded per second.
     #[serde(default)]
     pub fps_decoded: Option<f64>,
+    /// Frames per second in which new content of this tile was presented.
+    #[serde(default)]
+    pub fps_shown: Option<f64>,
     /// Media bytes received per second.
     #[serde(default)]
     pub bytes_per_s: Option<f64>,
@@ -188,6 +191,15 @@ impl Automation {
         let tiles: Vec<Value> = watched.iter().map(|(id, (_, rect))| json!({"id": id, "rect": rect})).collect();
         self.shared.lock().watched = watched;
         self.command("watch", json!({"tiles": tiles})).await.map(drop)
+    }
+
+    /// Watches nothing any more: what is read back costs time.
+    ///
+    /// # Errors
+    /// As [`Automation::command`].
+    pub async fn unwatch(&self) -> Result<()> {
+        self.shared.lock().watched.clear();
+        self.command("unwatch", json!({})).await.map(drop)
     }
 
     /// The next presented frame with a watched strip; nothing when none came within `patience`.

@@ -11,6 +11,7 @@ use loco_model::{InstanceId, Key};
 use loco_process::{DeathSignal, RunDir, Spawner, terminate_and_wait};
 use reqwest::Method;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -274,6 +275,8 @@ impl Processes {
 pub struct Cores {
     /// All agents, with the helpers that they started but not the guests.
     pub agents: f64,
+    /// The same by thread name.
+    pub agent_threads: BTreeMap<String, f64>,
     /// The viewer's main part and its drawing.
     pub viewer: Usage,
     /// The guests.
@@ -298,7 +301,12 @@ pub async fn cores(bed: &Bed, duration: Duration) -> Result<Cores> {
     tokio::time::sleep(duration).await;
     let usage = before.until(&Snapshot::take(&all));
     let sum = |pids: &[u32]| pids.iter().filter_map(|pid| usage.get(pid)).map(|usage| usage.cores).sum();
+    let mut agent_threads: BTreeMap<String, f64> = BTreeMap::new();
+    for (name, used) in agents.iter().filter_map(|pid| usage.get(pid)).flat_map(|usage| &usage.threads) {
+        *agent_threads.entry(name.clone()).or_default() += used;
+    }
     Ok(Cores {
+        agent_threads,
         agents: sum(&agents),
         viewer: processes.viewer().and_then(|pid| usage.get(&pid).cloned()).unwrap_or_default(),
         guests: sum(&guests),

@@ -6,12 +6,16 @@
 
 pub mod automation;
 mod bed;
+mod browsing;
 mod check;
 pub mod chromium;
 pub mod clock;
 pub mod cpu;
+mod docs;
+mod latency;
 mod plot;
 pub mod report;
+mod rows;
 pub mod sound_server;
 pub mod stats;
 pub mod tiles;
@@ -21,9 +25,12 @@ pub mod x11;
 
 pub use check::{CheckArgs, CheckReport, TileReport, check};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use rows::Lab;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Options of `loco bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,19 +44,66 @@ pub struct BenchArgs {
     /// Folder for the JSON lines, the Markdown table and the plots; a new one under the temporary folder when left out.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// The `loco` executable to measure; the running one when left out.
+    /// Keys pressed per measurement of latency, at least 20
+    #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u16).range(20..=10_000))]
+    pub trials: u16,
+    /// Length of a measurement of CPU, in seconds
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..=3600))]
+    pub seconds: u16,
+    /// The `loco` executable to measure [default: this one]
     #[arg(long, value_name = "FILE")]
     pub loco: Option<PathBuf>,
-    /// Write the results between the markers of this Markdown file, and its plots beside it.
+    /// Write the results between the markers of this Markdown file, and the plots beside it
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/benchmarks.md")]
     pub write_docs: Option<PathBuf>,
 }
 
-/// `loco bench`: measures, prints, and answers with failure only when a row could not be measured.
+/// `loco bench`: measures, prints, and keeps everything in a folder. Fails when a row could not be measured; a row whose
+/// target is not reached is a result.
 ///
 /// # Errors
-/// When the product or a needed tool cannot be started at all.
-#[expect(clippy::unused_async, clippy::needless_pass_by_value, reason = "the rows are not there yet")]
+/// When a row is unknown, or the results cannot be written.
 pub async fn run(args: BenchArgs) -> Result<ExitCode> {
-    anyhow::bail!("no row is measured yet (asked for {:?})", args.rows)
+    let rows: Vec<u8> = if args.rows.is_empty() { rows::ALL.to_vec() } else { args.rows.clone() };
+    if let Some(unknown) = rows.iter().find(|row| !rows::ALL.contains(row)) {
+        bail!("row {unknown} is not measured by this command: it knows {:?}", rows::ALL);
+    }
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => std::env::temp_dir().join(format!("loco-bench-{}", std::process::id())),
+    };
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let loco = args.loco.clone().map_or_else(std::env::current_exe, Ok).context("cannot find the own executable")?;
+    let lab =
+        Lab { loco, trials: args.trials.into(), window: Duration::from_secs(args.seconds.into()), out: out.clone() };
+    let mut measured = Vec::new();
+    let mut failed = false;
+    let mut stdout = std::io::stdout();
+    for row in rows {
+        tracing::info!(row, "measuring");
+        match lab.measure(row).await {
+            Ok(row) => {
+                if args.json {
+                    writeln!(stdout, "{}", serde_json::to_string(&row)?)?;
+                }
+                measured.push(row);
+            }
+            Err(error) => {
+                failed = true;
+                tracing::error!("{error:#}");
+            }
+        }
+    }
+    let markdown = report::markdown(&measured);
+    if !args.json {
+        writeln!(stdout, "{markdown}")?;
+    }
+    let lines: Vec<String> = measured.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    rows::write(&out.join("rows.jsonl"), &(lines.join("\n") + "\n"))?;
+    rows::write(&out.join("rows.md"), &markdown)?;
+    if let Some(document) = &args.write_docs {
+        docs::write_results(document, &markdown, &out)?;
+    }
+    tracing::info!(out = %out.display(), "kept the results");
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -19,6 +19,7 @@ pub struct Tiles {
     pub automation: Automation,
     last: BTreeMap<InstanceId, Reading>,
     watched: BTreeMap<InstanceId, [u32; 4]>,
+    following: bool,
 }
 
 /// What one tile presented over some time: when, and the barcode then.
@@ -31,7 +32,7 @@ impl Tiles {
     /// When it does not appear.
     pub async fn connect(socket: &Path, deadline: Instant) -> Result<Self> {
         let automation = Automation::connect(socket, deadline).await?;
-        Ok(Self { automation, last: BTreeMap::new(), watched: BTreeMap::new() })
+        Ok(Self { automation, last: BTreeMap::new(), watched: BTreeMap::new(), following: true })
     }
 
     /// What the viewer shows now; where the pictures have moved, the barcodes are followed to their new places.
@@ -42,11 +43,26 @@ impl Tiles {
         let wall = self.automation.wall().await?;
         let pictures: BTreeMap<InstanceId, [u32; 4]> =
             wall.tiles.iter().filter_map(|tile| Some((tile.id, tile.picture?))).collect();
-        if pictures != self.watched {
+        if self.following && pictures != self.watched {
             self.automation.watch(&wall).await?;
             self.watched = pictures;
         }
         Ok(wall)
+    }
+
+    /// Follows no barcodes for now, since reading them back costs time; [`Tiles::watch_again`] does again.
+    ///
+    /// # Errors
+    /// When the viewer is gone.
+    pub async fn unwatch(&mut self) -> Result<()> {
+        self.following = false;
+        self.watched.clear();
+        self.automation.unwatch().await
+    }
+
+    /// Follows the barcodes again.
+    pub fn watch_again(&mut self) {
+        self.following = true;
     }
 
     /// The newest barcode seen on a tile.

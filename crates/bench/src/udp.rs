@@ -4,7 +4,7 @@
 //! `CAP_NET_RAW`; whoever lacks it gets a clear error, never a smaller number.
 
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with, sockopt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::num::NonZeroU32;
@@ -26,21 +26,26 @@ pub struct Capture {
 }
 
 /// What was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traffic {
-    /// UDP datagrams.
-    pub packets: u64,
-    /// Bytes behind their UDP headers.
-    pub payload_bytes: u64,
+    /// By source port: datagrams, and bytes behind their UDP headers.
+    pub by_port: BTreeMap<u16, (u64, u64)>,
     /// How long was counted.
     pub seconds: f64,
 }
 
 impl Traffic {
-    /// Payload in kbit/s.
+    /// Payload that was sent from `ports`, in kbit/s.
     #[must_use]
-    pub fn kbit_per_s(&self) -> f64 {
-        self.payload_bytes as f64 * 8.0 / 1000.0 / self.seconds
+    pub fn kbit_per_s(&self, ports: &BTreeSet<u16>) -> f64 {
+        let bytes: u64 = self.by_port.iter().filter(|(port, _)| ports.contains(port)).map(|(_, sent)| sent.1).sum();
+        bytes as f64 * 8.0 / 1000.0 / self.seconds
+    }
+
+    /// Datagrams per second that were sent from all ports.
+    #[must_use]
+    pub fn packets_per_s(&self) -> f64 {
+        self.by_port.values().map(|sent| sent.0).sum::<u64>() as f64 / self.seconds
     }
 }
 
@@ -88,8 +93,9 @@ fn count(socket: &OwnedFd, source_ports: &BTreeSet<u16>, stop: &AtomicBool) -> i
                 if let Some((port, payload)) = udp_of(&packet[..length])
                     && source_ports.contains(&port)
                 {
-                    traffic.packets += 1;
-                    traffic.payload_bytes += u64::from(payload);
+                    let sent = traffic.by_port.entry(port).or_default();
+                    sent.0 += 1;
+                    sent.1 += u64::from(payload);
                 }
             }
             Err(rustix::io::Errno::AGAIN) if stopping => return Ok(traffic),
@@ -177,6 +183,9 @@ mod tests {
             b.recv_from(&mut buffer).unwrap();
         }
         let traffic = capture.finish().unwrap();
-        assert_eq!((traffic.packets, traffic.payload_bytes), (10, 1000));
+        assert_eq!(traffic.by_port, [(port, (10, 1000))].into());
+        let expected = 8.0 / traffic.seconds;
+        assert!((traffic.kbit_per_s(&[port, other].into()) - expected).abs() < 1e-9);
+        assert_eq!(traffic.kbit_per_s(&[other].into()), 0.0);
     }
 }

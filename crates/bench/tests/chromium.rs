@@ -5,7 +5,7 @@ use loco_bench::cpu;
 
 #[tokio::test]
 async fn a_browser_evaluates_and_ends() {
-    let mut browser = match Browser::start().await {
+    let mut browser = match Browser::start(&[]).await {
         Err(error) if error.to_string().starts_with("no Chromium found") => {
             eprintln!("skipped: {error}");
             return;

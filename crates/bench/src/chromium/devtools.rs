@@ -31,11 +31,11 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser with an empty page of 1280x960.
+    /// Starts a browser with an empty page of 1280x960; `environment` is added to its own.
     ///
     /// # Errors
     /// When no Chromium is installed or it does not answer.
-    pub async fn start() -> Result<Self> {
+    pub async fn start(environment: &[(&str, String)]) -> Result<Self> {
         let program = PROGRAMS
             .into_iter()
             .find(|name| {
@@ -58,6 +58,7 @@ impl Browser {
             .args(["--disable-backgrounding-occluded-windows", "--disable-features=WebRtcHideLocalIpsWithMdns"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -4,4 +4,4 @@ mod devtools;
 mod player;
 
 pub use devtools::Browser;
-pub use player::{Player, Sighting};
+pub use player::{Counters, Player, Press, Sighting};

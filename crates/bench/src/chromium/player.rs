@@ -68,12 +68,13 @@ pub struct Counters {
 }
 
 impl Player {
-    /// Starts a browser with the page in it; `client` has the agents' token.
+    /// Starts a browser with the page in it; `client` has the agents' token, `environment` is
+    /// added to the browser's, such as a sound server's address.
     ///
     /// # Errors
     /// When there is no browser or its page does not load.
-    pub async fn start(client: Client) -> Result<Self> {
-        let mut browser = Browser::start().await?;
+    pub async fn start(client: Client, environment: &[(&str, String)]) -> Result<Self> {
+        let mut browser = Browser::start(environment).await?;
         browser.evaluate(PAGE).await?;
         Ok(Self { browser, client, sessions: Vec::new(), playout_delay: false })
     }
@@ -171,6 +172,12 @@ fn resolve(base: &str, location: &str) -> Result<String> {
 }
 
 impl Press {
+    /// The newest barcode that was seen.
+    #[must_use]
+    pub fn last_reading(&self) -> Option<Reading> {
+        self.sightings.iter().rev().find_map(Sighting::reading)
+    }
+
     /// Milliseconds from the press to the first frame whose barcode counts one press more than `before`:
     /// to its hand-over to the compositor, and to its expected display. Nothing when no frame shows it.
     #[must_use]
