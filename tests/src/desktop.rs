@@ -163,6 +163,30 @@ impl Desktop {
         bail!("process {pid} has no window on {}", self.display)
     }
 
+    /// Opens a small window of our own, which the window manager gives the focus.
+    ///
+    /// # Errors
+    /// When the X server is gone.
+    pub fn open_window(&self) -> Result<Window> {
+        let window = self.connection.generate_id()?;
+        let setup = self.connection.setup();
+        let visual = setup.roots.iter().find(|screen| screen.root == self.root).context("no such screen")?.root_visual;
+        let values = xproto::CreateWindowAux::new();
+        let class = xproto::WindowClass::INPUT_OUTPUT;
+        let depth = x11rb::COPY_DEPTH_FROM_PARENT;
+        self.connection.create_window(depth, window, self.root, 0, 0, 80, 60, 0, class, visual, &values)?.check()?;
+        self.connection.map_window(window)?.check()?;
+        Ok(window)
+    }
+
+    /// Closes a window of [`Desktop::open_window`].
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn close_window(&self, window: Window) -> Result<()> {
+        Ok(self.connection.destroy_window(window)?.check()?)
+    }
+
     fn windows_of_root(&self, property: &str) -> Result<Vec<Window>> {
         self.property(self.root, property)
     }
