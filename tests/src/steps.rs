@@ -2,14 +2,14 @@
 //! in the manner of libtest.
 
 use anyhow::{Context, Result, anyhow};
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Runtime;
 
 /// One test: its name and what it does with the shared thing.
-pub type Step<T> = (&'static str, for<'a> fn(&'a mut T) -> BoxFuture<'a, Result<()>>);
+pub type Step<T> = (&'static str, for<'a> fn(&'a mut T) -> LocalBoxFuture<'a, Result<()>>);
 
 /// Makes a [`Step`] of an `async fn(&mut T) -> Result<()>`.
 #[macro_export]
@@ -31,9 +31,9 @@ enum Shared<T> {
 /// # Errors
 /// When the runtime can't be made or the shared thing can't be finished.
 pub fn run<T: Send + 'static>(
-    start: fn() -> BoxFuture<'static, Result<T>>,
+    start: fn() -> LocalBoxFuture<'static, Result<T>>,
     steps: Vec<Step<T>>,
-    finish: fn(T) -> BoxFuture<'static, Result<()>>,
+    finish: fn(T) -> LocalBoxFuture<'static, Result<()>>,
 ) -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
@@ -57,8 +57,8 @@ pub fn run<T: Send + 'static>(
 
 async fn one<T>(
     shared: &mut Shared<T>,
-    start: fn() -> BoxFuture<'static, Result<T>>,
-    step: for<'a> fn(&'a mut T) -> BoxFuture<'a, Result<()>>,
+    start: fn() -> LocalBoxFuture<'static, Result<T>>,
+    step: for<'a> fn(&'a mut T) -> LocalBoxFuture<'a, Result<()>>,
 ) -> Result<()> {
     if matches!(shared, Shared::NotYet) {
         *shared = match start().await {

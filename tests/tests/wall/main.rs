@@ -45,7 +45,7 @@ fn main() -> Result<ExitCode> {
         step!(all_nine_are_live),
         step!(faults::a_killed_demo_leaves_nothing),
     ];
-    steps::run(|| Stage::start().boxed(), steps, |stage| stage.stop().boxed())
+    steps::run(|| Stage::start().boxed_local(), steps, |stage| stage.stop().boxed_local())
 }
 
 /// The wall and what is around it.
