@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn timestamps_go_there_and_back_across_the_wrap() {
-        for capture_us in [1, 33_333, 47_721_858_844, 47_721_858_845, 999_999_999_999] {
+        for capture_us in [1u64, 33_333, 47_721_858_844, 47_721_858_845, 999_999_999_999] {
             for drift_us in [-20_000_000i64, 0, 20_000_000] {
                 let near_us = capture_us.saturating_add_signed(drift_us);
                 let back_us = capture_time_us(video_timestamp(capture_us), near_us);

@@ -1,20 +1,48 @@
 //! The agent's end: one canvas, one encoder, any number of viewers.
 
-use crate::config::SenderConfig;
+mod control;
+mod encode;
+mod input;
+mod pace;
+mod ports;
+mod session;
+
+use crate::config::{EncoderKind, SenderConfig};
 use crate::error::{MediaError, WhepError};
 use crate::sound_link::SoundOutlet;
 use crate::stats::SenderStats;
-use crate::video::Canvas;
-use crate::whep::{Patched, Session};
+use crate::transport::{Peer, PeerOptions, VideoCodec, offered_media};
+use crate::video::{Canvas, choose_encoder};
+use crate::whep::{
+    FRAGMENT_TYPE, Fragment, MAX_FRAGMENT_BYTES, MAX_OFFER_BYTES, Patched, SDP_TYPE, Session, body_text,
+};
+use control::Control;
 use loco_model::input::{KeysEvent, Pointer};
+use parking_lot::Mutex;
+use ports::Ports;
+use session::{Command, SessionTask};
+use std::collections::HashMap;
 use std::fmt;
-use tokio::sync::{mpsc, watch};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Input messages of all sessions that may wait for the application.
+const INPUT_MESSAGES: usize = 1024;
+/// Commands that may wait for a session.
+const COMMANDS: usize = 16;
 
 /// Names a session, unguessable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SessionId(String);
+pub struct SessionId(Arc<str>);
 
 impl SessionId {
+    fn random() -> Self {
+        Self(format!("{:032x}", rand::random::<u128>()).into())
+    }
+
     /// As it stands in the session's URL.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -42,7 +70,71 @@ pub enum SessionInput {
 /// Shows a [`Canvas`] to viewers. Clones are the same sender; it stops with [`Sender::close`] or the last clone.
 #[derive(Clone)]
 pub struct Sender {
+    inner: Arc<Inner>,
+}
+
+/// Dropped with the last clone; sessions hold only what they share.
+struct Inner {
+    shared: Arc<Shared>,
+    input: Mutex<Option<mpsc::Receiver<(SessionId, SessionInput)>>>,
+    tasks: TaskTracker,
+}
+
+struct Shared {
+    canvas: Canvas,
+    control: Arc<Control>,
+    encoders: Vec<EncoderKind>,
+    ports: Arc<Ports>,
     sound: SoundOutlet,
+    input: mpsc::Sender<(SessionId, SessionInput)>,
+    sessions: Mutex<HashMap<Arc<str>, Entry>>,
+    viewers: watch::Sender<usize>,
+    stop: CancellationToken,
+    runtime: tokio::runtime::Handle,
+}
+
+/// A session as HTTP sees it.
+struct Entry {
+    commands: mpsc::Sender<Command>,
+    etag: String,
+    /// The player's last offer: an ICE restart changes its credentials.
+    offer: String,
+    /// The player's ICE user name, to tell a restart from a trickle.
+    ufrag: String,
+}
+
+impl Shared {
+    fn announce_viewers(&self) {
+        self.viewers.send_replace(self.control.viewers());
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+        self.shared.control.stop();
+    }
+}
+
+fn in_range(
+    name: &'static str,
+    value: u32,
+    range: std::ops::RangeInclusive<u32>,
+    allowed: &'static str,
+) -> Result<(), MediaError> {
+    if range.contains(&value) { Ok(()) } else { Err(MediaError::Setting { name, value: value.to_string(), allowed }) }
+}
+
+fn check_bit_rate(bits_per_second: u32) -> Result<(), MediaError> {
+    in_range("bit rate", bits_per_second, 60_000..=100_000_000, "60000..=100000000 bit/s")
+}
+
+fn check_frame_rate(max_fps: u32) -> Result<(), MediaError> {
+    in_range("frame rate", max_fps, 1..=240, "1..=240 frames a second")
+}
+
+fn entity_tag() -> String {
+    format!("\"{:016x}\"", rand::random::<u64>())
 }
 
 impl Sender {
@@ -51,8 +143,33 @@ impl Sender {
     /// # Errors
     /// When GStreamer or every encoder is missing, or a setting is out of range.
     pub fn start(config: SenderConfig, canvas: Canvas) -> Result<Self, MediaError> {
-        let _ = (config, canvas);
-        Ok(Self { sound: SoundOutlet::new() })
+        check_bit_rate(config.bit_rate)?;
+        check_frame_rate(config.max_fps)?;
+        let found = [VideoCodec::H264, VideoCodec::Vp8].map(|codec| choose_encoder(&config.encoders, codec));
+        if let [Err(error), Err(_)] = found {
+            return Err(error);
+        }
+        let runtime = tokio::runtime::Handle::try_current().map_err(|e| MediaError::Io(e.to_string()))?;
+        let control = Arc::new(Control::new(config.bit_rate, config.max_fps));
+        canvas.listen(&control);
+        let (input, input_out) = mpsc::channel(INPUT_MESSAGES);
+        let shared = Arc::new(Shared {
+            canvas: canvas.clone(),
+            control: Arc::clone(&control),
+            encoders: config.encoders.clone(),
+            ports: Arc::new(Ports::new(config.bind, config.rtc_ports)),
+            sound: SoundOutlet::new(),
+            input,
+            sessions: Mutex::default(),
+            viewers: watch::Sender::new(0),
+            stop: CancellationToken::new(),
+            runtime,
+        });
+        std::thread::Builder::new()
+            .name("encoder".to_owned())
+            .spawn(move || encode::run(&canvas, &config.encoders, &control))
+            .map_err(|e| MediaError::Io(format!("no thread for the encoder: {e}")))?;
+        Ok(Self { inner: Arc::new(Inner { shared, input: Mutex::new(Some(input_out)), tasks: TaskTracker::new() }) })
     }
 
     /// `POST` to the endpoint: answers an offer.
@@ -60,8 +177,49 @@ impl Sender {
     /// # Errors
     /// As [`WhepError`] lists them.
     pub async fn whep_offer(&self, content_type: Option<&str>, body: &[u8]) -> Result<Session, WhepError> {
-        let _ = (content_type, body);
-        std::future::ready(Err(WhepError::Unavailable("not built yet".to_owned()))).await
+        let offer = body_text(body, content_type, SDP_TYPE, MAX_OFFER_BYTES)?;
+        let shared = &self.inner.shared;
+        if shared.stop.is_cancelled() {
+            return Err(WhepError::Unavailable("the sender stops".to_owned()));
+        }
+        let media = offered_media(offer)?;
+        let codec = self.usable_codec(&media.video)?;
+        let ufrag = Fragment::parse(offer)?.ufrag;
+        let lease = shared.ports.lease()?;
+        let options = PeerOptions { bind: lease.address(), video: vec![codec], sound: media.sound };
+        let text = offer.to_owned();
+        // A task of its own: whatever a strange offer does in there, it ends there.
+        let answered = self.inner.tasks.spawn_on(async move { Peer::answer(&options, text).await }, &shared.runtime);
+        let (peer, answer_sdp, events) = match answered.await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(MediaError::Io(why))) => return Err(WhepError::Unavailable(why)),
+            Ok(Err(error)) => return Err(WhepError::Unprocessable(error.to_string())),
+            Err(_) => return Err(WhepError::Unprocessable("it could not be read".to_owned())),
+        };
+        let (id, etag) = (SessionId::random(), entity_tag());
+        let (commands, commands_out) = mpsc::channel(COMMANDS);
+        let entry = Entry { commands, etag: etag.clone(), offer: offer.to_owned(), ufrag };
+        shared.sessions.lock().insert(Arc::clone(&id.0), entry);
+        let task = SessionTask {
+            id: id.clone(),
+            shared: Arc::clone(shared),
+            peer,
+            events,
+            commands: commands_out,
+            codec,
+            lease,
+        };
+        self.inner.tasks.spawn_on(task.run(), &shared.runtime);
+        Ok(Session { id, answer_sdp, etag })
+    }
+
+    /// The player's most preferred codec that an installed encoder makes; H.264 before VP8, which costs twice as much.
+    fn usable_codec(&self, offered: &[VideoCodec]) -> Result<VideoCodec, WhepError> {
+        let usable = |codec| offered.contains(&codec) && choose_encoder(&self.inner.shared.encoders, codec).is_ok();
+        [VideoCodec::H264, VideoCodec::Vp8].into_iter().find(|codec| usable(*codec)).ok_or_else(|| {
+            let names: Vec<_> = offered.iter().map(|codec| codec.name()).collect();
+            WhepError::NotAcceptable(format!("no encoder for {} is installed here", names.join(", ")))
+        })
     }
 
     /// `PATCH` to a session: trickled candidates or an ICE restart.
@@ -75,8 +233,39 @@ impl Sender {
         if_match: Option<&str>,
         body: &[u8],
     ) -> Result<Patched, WhepError> {
-        let _ = (content_type, if_match, body);
-        std::future::ready(Err(WhepError::NoSession(session.to_owned()))).await
+        let no_session = || WhepError::NoSession(session.chars().take(80).collect());
+        let shared = &self.inner.shared;
+        let (commands, etag, offer, ufrag) = {
+            let sessions = shared.sessions.lock();
+            let entry = sessions.get(session).ok_or_else(no_session)?;
+            (entry.commands.clone(), entry.etag.clone(), entry.offer.clone(), entry.ufrag.clone())
+        };
+        let text = body_text(body, content_type, FRAGMENT_TYPE, MAX_FRAGMENT_BYTES)?;
+        let given = if_match.ok_or(WhepError::PreconditionRequired)?.trim();
+        if given != "*" && !given.split(',').any(|tag| tag.trim() == etag) {
+            let got = given.chars().take(80).collect();
+            return Err(WhepError::PreconditionFailed { got, current: etag });
+        }
+        let candidates = Fragment::parse(text)?;
+        if candidates.ufrag == ufrag {
+            commands.send(Command::Candidates(candidates)).await.map_err(|_| no_session())?;
+            return Ok(Patched::NoContent);
+        }
+        if given != "*" {
+            let why = "new ICE credentials are a restart, which needs If-Match: *";
+            return Err(WhepError::Unprocessable(why.to_owned()));
+        }
+        let (new_offer, new_ufrag) = (candidates.apply_to(&offer), candidates.ufrag.clone());
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Restart { offer: new_offer.clone(), candidates, answer };
+        commands.send(command).await.map_err(|_| no_session())?;
+        let answer = answered.await.map_err(|_| no_session())?;
+        let answer = answer.map_err(|e| WhepError::Unprocessable(e.to_string()))?;
+        let etag = entity_tag();
+        if let Some(entry) = shared.sessions.lock().get_mut(session) {
+            (entry.etag, entry.offer, entry.ufrag) = (etag.clone(), new_offer, new_ufrag);
+        }
+        Ok(Patched::Restarted { fragment: Fragment::parse(&answer)?.to_body(), etag })
     }
 
     /// `DELETE` of a session.
@@ -84,25 +273,29 @@ impl Sender {
     /// # Errors
     /// When there is no such session.
     pub async fn whep_delete(&self, session: &str) -> Result<(), WhepError> {
-        std::future::ready(Err(WhepError::NoSession(session.to_owned()))).await
+        let entry = self.inner.shared.sessions.lock().remove(session);
+        let entry = entry.ok_or_else(|| WhepError::NoSession(session.chars().take(80).collect()))?;
+        // Gone already is as good.
+        let _ = entry.commands.send(Command::Close).await;
+        Ok(())
     }
 
     /// Where the sound encoder puts its packets.
     #[must_use]
     pub fn sound_outlet(&self) -> SoundOutlet {
-        self.sound.clone()
+        self.inner.shared.sound.clone()
     }
 
     /// The viewers' input, all sessions in one queue. There is one consumer: later calls return `None`.
     #[must_use]
     pub fn input(&self) -> Option<mpsc::Receiver<(SessionId, SessionInput)>> {
-        None
+        self.inner.input.lock().take()
     }
 
     /// How many viewers are connected, as it changes.
     #[must_use]
     pub fn viewers(&self) -> watch::Receiver<usize> {
-        watch::Sender::new(0).subscribe()
+        self.inner.shared.viewers.subscribe()
     }
 
     /// Sets the bits a second of a moving picture; the next frame obeys.
@@ -110,7 +303,8 @@ impl Sender {
     /// # Errors
     /// When out of 60 kbit/s..=100 Mbit/s.
     pub fn set_bit_rate(&self, bits_per_second: u32) -> Result<(), MediaError> {
-        let _ = bits_per_second;
+        check_bit_rate(bits_per_second)?;
+        self.inner.shared.control.set_bit_rate(bits_per_second);
         Ok(())
     }
 
@@ -119,26 +313,62 @@ impl Sender {
     /// # Errors
     /// When out of 1..=240.
     pub fn set_frame_rate(&self, max_fps: u32) -> Result<(), MediaError> {
-        let _ = max_fps;
+        check_frame_rate(max_fps)?;
+        self.inner.shared.control.set_frame_rate(max_fps);
         Ok(())
     }
 
     /// Stops (or resumes) encoding; sessions stay connected.
     pub fn set_suspended(&self, suspended: bool) {
-        let _ = suspended;
+        self.inner.shared.control.set_suspended(suspended);
     }
 
     /// An input was injected into the guest: the next changes bypass the frame-rate limit.
-    pub fn input_hint(&self) {}
+    pub fn input_hint(&self) {
+        self.inner.shared.control.input_hint();
+    }
 
     /// What it did so far.
     #[must_use]
     pub fn stats(&self) -> SenderStats {
-        SenderStats::default()
+        let (shared, now) = (&self.inner.shared, Instant::now());
+        let (canvas, counters) = (shared.canvas.stats(), shared.control.counters.lock().clone());
+        let (bit_rate, max_fps) = shared.control.rates();
+        let viewers = shared.control.viewers();
+        SenderStats {
+            size: shared.canvas.size(),
+            damage_updates: canvas.damage_updates,
+            unchanged_updates: canvas.unchanged_updates,
+            last_damage_age_ms: canvas.last_damage.map(|at| (now - at).as_millis() as u64),
+            encoder: choose_encoder(&shared.encoders, VideoCodec::H264)
+                .or_else(|_| choose_encoder(&shared.encoders, VideoCodec::Vp8))
+                .ok(),
+            viewers: viewers as u32,
+            sessions: shared.sessions.lock().len() as u32,
+            suspended: shared.control.is_suspended(),
+            frames_encoded: counters.frames,
+            key_frames: counters.keys,
+            refinement_frames: counters.refinements,
+            fps: counters.fps.per_second(now),
+            encoded_bytes: counters.bytes,
+            packets_sent: counters.packets_sent,
+            bytes_sent: counters.bytes_sent,
+            key_frame_requests: counters.key_requests,
+            frames_skipped: counters.skipped,
+            wait: counters.wait.percentiles(now),
+            encode: counters.encode.percentiles(now),
+            send: counters.send.percentiles(now),
+            bit_rate,
+            max_fps,
+            fault: counters.fault.map(|fault| fault.to_string()),
+        }
     }
 
     /// Says goodbye to every viewer and stops.
     pub async fn close(&self) {
-        std::future::ready(()).await;
+        self.inner.shared.stop.cancel();
+        self.inner.shared.control.stop();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 }

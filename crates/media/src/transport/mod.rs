@@ -1,1 +1,19 @@
-//! WebRTC, and all that knows its crate's types.
+//! WebRTC, and all that knows its crate's types: nothing else in the house names them.
+//!
+//! A [`Peer`] is one connection. The sender's end answers ([`Peer::answer`]), the receiver's end offers
+//! ([`Peer::offer`]); both tell what happens as [`PeerEvent`]s.
+//!
+//! Congestion control will come in as interceptors (`engine::registry` says where) and as a gate before the encoder;
+//! ICE over TCP and TURN as further addresses of the peer's sockets.
+
+mod engine;
+mod interceptors;
+mod outbound;
+mod peer;
+
+pub(crate) use engine::{VideoCodec, offered_media};
+pub(crate) use outbound::{Payloads, RtpOut};
+pub(crate) use peer::{Channel, InboundRtp, Peer, PeerEvent, PeerOptions, RtpIn};
+
+/// Most bytes of an RTP payload: with headers, SRTP and UDP it stays below 1280, the least MTU of IPv6.
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 1180;

@@ -2,9 +2,14 @@
 
 mod canvas;
 mod convert;
+mod decoder;
+mod element;
+mod encoder;
 mod frame;
 
-pub(crate) use canvas::{BAND_ROWS, CanvasView, DamageListener};
+pub(crate) use canvas::DamageListener;
 pub use canvas::{Canvas, CanvasStats, RgbImage};
 pub use convert::{I420Planes, bgrx_rows_to_i420};
+pub(crate) use decoder::{Decoder, check as check_decoder};
+pub(crate) use encoder::{Encoded, Encoder, choose as choose_encoder};
 pub use frame::{FrameTimes, VideoFrame};

@@ -1,6 +1,13 @@
 //! WebRTC-HTTP Egress Protocol (draft-ietf-wish-whep-03): the typed part. HTTP itself is the agent's.
 
+mod client;
+mod fragment;
+
+use crate::error::WhepError;
 use crate::sender::SessionId;
+
+pub(crate) use client::{Client, ClientError};
+pub(crate) use fragment::Fragment;
 
 /// Content type of offers and answers.
 pub const SDP_TYPE: &str = "application/sdp";
@@ -34,4 +41,22 @@ pub enum Patched {
         /// The session's new entity tag.
         etag: String,
     },
+}
+
+/// Checks type and size of a request's body and makes text of it.
+pub(crate) fn body_text<'a>(
+    body: &'a [u8],
+    content_type: Option<&str>,
+    wanted_type: &'static str,
+    most_bytes: usize,
+) -> Result<&'a str, WhepError> {
+    let essence = content_type.map(|given| given.split(';').next().unwrap_or_default().trim());
+    if !essence.is_some_and(|given| given.eq_ignore_ascii_case(wanted_type)) {
+        let got = content_type.unwrap_or("missing").chars().take(80).collect();
+        return Err(WhepError::ContentType { got, allowed: wanted_type });
+    }
+    if body.len() > most_bytes {
+        return Err(WhepError::TooLarge { got: body.len(), allowed: most_bytes });
+    }
+    std::str::from_utf8(body).map_err(|e| WhepError::Malformed(format!("it is no UTF-8: {e}")))
 }
