@@ -12,6 +12,9 @@ use loco_process::{DeathSignal, RunDir, Spawner, terminate_and_wait};
 use reqwest::Method;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -25,7 +28,7 @@ const STOPPING: Duration = Duration::from_secs(15);
 
 /// What the demo guests do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// The town with its train.
     Town,
     /// Nothing moves.
@@ -62,7 +65,7 @@ struct Announced {
 }
 
 /// A running demo: control plane, agents and guests.
-pub struct Bed {
+pub(crate) struct Bed {
     loco: PathBuf,
     demo: Child,
     announcement: Announcement,
@@ -71,7 +74,7 @@ pub struct Bed {
     viewer: Option<Child>,
     viewers_opened: usize,
     /// Speaks to the control plane and the agents.
-    pub client: Client,
+    pub(crate) client: Client,
 }
 
 impl Bed {
@@ -79,10 +82,25 @@ impl Bed {
     ///
     /// # Errors
     /// When the demo does not start.
-    pub async fn start(loco: &Path, instances: usize, mode: Mode) -> Result<Self> {
+    pub(crate) async fn start(loco: &Path, instances: usize, mode: Mode) -> Result<Self> {
+        Self::start_with(loco, instances, mode, false).await
+    }
+
+    /// The same with a VNC server in every guest's QEMU, on a private unix socket.
+    ///
+    /// # Errors
+    /// When the demo does not start.
+    pub(crate) async fn start_with_vnc(loco: &Path, instances: usize, mode: Mode) -> Result<Self> {
+        Self::start_with(loco, instances, mode, true).await
+    }
+
+    async fn start_with(loco: &Path, instances: usize, mode: Mode, vnc: bool) -> Result<Self> {
         let sound = SoundServer::start().await?;
         let dir = RunDir::create("bench")?;
         let mut command = Command::new(loco);
+        if vnc {
+            command.env(QEMU_VARIABLE, qemu_with_vnc(&dir)?);
+        }
         command
             .args(["demo", "--headless", "--json", "-n", &instances.to_string(), "--mode", mode.word()])
             .stdin(Stdio::null())
@@ -103,7 +121,7 @@ impl Bed {
 
     /// Its instances, in order.
     #[must_use]
-    pub fn ids(&self) -> Vec<InstanceId> {
+    pub(crate) fn ids(&self) -> Vec<InstanceId> {
         self.announcement.instances.iter().map(|instance| instance.id).collect()
     }
 
@@ -111,7 +129,7 @@ impl Bed {
     ///
     /// # Errors
     /// When the demo does not have it.
-    pub fn agent(&self, id: InstanceId) -> Result<&str> {
+    pub(crate) fn agent(&self, id: InstanceId) -> Result<&str> {
         let found = self.announcement.instances.iter().find(|instance| instance.id == id);
         Ok(found.with_context(|| format!("the demo has no {id}"))?.agent.trim_end_matches('/'))
     }
@@ -121,7 +139,7 @@ impl Bed {
     ///
     /// # Errors
     /// When it does not open, or a tile does not come to life.
-    pub async fn open_viewer(&mut self, still: bool) -> Result<Tiles> {
+    pub(crate) async fn open_viewer(&mut self, still: bool) -> Result<Tiles> {
         self.close_viewer().await?;
         self.viewers_opened += 1;
         let socket = self.dir.socket(&format!("viewer-{}", self.viewers_opened))?;
@@ -168,7 +186,7 @@ impl Bed {
     ///
     /// # Errors
     /// When it cannot be ended.
-    pub async fn close_viewer(&mut self) -> Result<()> {
+    pub(crate) async fn close_viewer(&mut self) -> Result<()> {
         if let Some(mut viewer) = self.viewer.take() {
             terminate_and_wait(&mut viewer, STOPPING).await?;
         }
@@ -177,7 +195,7 @@ impl Bed {
 
     /// Environment of programs that shall play on this bed's sound server.
     #[must_use]
-    pub fn sound_environment(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn sound_environment(&self) -> Vec<(&'static str, String)> {
         self.sound.environment()
     }
 
@@ -185,7 +203,7 @@ impl Bed {
     ///
     /// # Errors
     /// When its agent does not take it.
-    pub async fn tap(&self, id: InstanceId, key: Key) -> Result<()> {
+    pub(crate) async fn tap(&self, id: InstanceId, key: Key) -> Result<()> {
         let url = format!("{}/input", self.agent(id)?);
         let key = |pressed| InputEvent::Key { code: key, pressed };
         let request = InputRequest { events: vec![key(true), key(false)] };
@@ -197,7 +215,7 @@ impl Bed {
     ///
     /// # Errors
     /// When the demo has ended.
-    pub fn processes(&self) -> Result<Processes> {
+    pub(crate) fn processes(&self) -> Result<Processes> {
         let demo = self.demo.id().context("the demo has ended")?;
         let viewer = self.viewer.as_ref().and_then(Child::id);
         Ok(Processes { below_demo: cpu::tree(demo), demo, viewer })
@@ -207,16 +225,30 @@ impl Bed {
     ///
     /// # Errors
     /// When something cannot be ended.
-    pub async fn stop(mut self) -> Result<()> {
+    pub(crate) async fn stop(mut self) -> Result<()> {
         self.close_viewer().await?;
         terminate_and_wait(&mut self.demo, STOPPING).await?;
         Ok(())
     }
 }
 
+/// Names the QEMU that agents start.
+const QEMU_VARIABLE: &str = "LOCO_QEMU";
+
+/// A program that becomes QEMU with one more option. The product needs no VNC server; its peer does.
+fn qemu_with_vnc(dir: &RunDir) -> Result<PathBuf> {
+    let qemu = std::env::var(QEMU_VARIABLE).unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+    // The process keeps its id when it becomes QEMU: each gets a socket of its own.
+    let script = format!("#!/bin/sh\nexec '{qemu}' \"$@\" -vnc \"unix:{}/vnc-$$\"\n", dir.path().display());
+    let path = dir.path().join("qemu-with-vnc");
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o700).open(&path)?;
+    file.write_all(script.as_bytes())?;
+    Ok(path)
+}
+
 /// Who is who among the processes of a bed.
 #[derive(Clone, Debug)]
-pub struct Processes {
+pub(crate) struct Processes {
     below_demo: Vec<Process>,
     demo: u32,
     viewer: Option<u32>,
@@ -225,20 +257,20 @@ pub struct Processes {
 impl Processes {
     /// The agents.
     #[must_use]
-    pub fn agents(&self) -> Vec<u32> {
+    pub(crate) fn agents(&self) -> Vec<u32> {
         let is_agent = |process: &&Process| process.pid != self.demo && process.has_argument("agent");
         self.below_demo.iter().filter(is_agent).map(|process| process.pid).collect()
     }
 
     /// The guests' QEMUs.
     #[must_use]
-    pub fn guests(&self) -> Vec<&Process> {
+    pub(crate) fn guests(&self) -> Vec<&Process> {
         self.below_demo.iter().filter(|process| process.program().starts_with("qemu")).collect()
     }
 
     /// Whatever else the agents started: buses and the like.
     #[must_use]
-    pub fn helpers(&self) -> Vec<u32> {
+    pub(crate) fn helpers(&self) -> Vec<u32> {
         let (agents, guests) = (self.agents(), self.guests());
         let known = |pid| pid == self.demo || agents.contains(&pid) || guests.iter().any(|guest| guest.pid == pid);
         self.below_demo.iter().map(|process| process.pid).filter(|pid| !known(*pid)).collect()
@@ -246,19 +278,19 @@ impl Processes {
 
     /// The control plane.
     #[must_use]
-    pub fn control(&self) -> u32 {
+    pub(crate) fn control(&self) -> u32 {
         self.demo
     }
 
     /// The viewer, while one is open.
     #[must_use]
-    pub fn viewer(&self) -> Option<u32> {
+    pub(crate) fn viewer(&self) -> Option<u32> {
         self.viewer
     }
 
     /// Where QEMU's VNC server of a guest listens, by its command line; nothing when it has none on a unix socket.
     #[must_use]
-    pub fn vnc_socket(&self, id: InstanceId) -> Option<PathBuf> {
+    pub(crate) fn vnc_socket(&self, id: InstanceId) -> Option<PathBuf> {
         let owner = |process: &Process| {
             let parent = self.below_demo.iter().find(|parent| parent.pid == process.parent);
             parent.is_some_and(|agent| agent.command.contains(&format!("--instance {}", id.index())))
@@ -272,24 +304,24 @@ impl Processes {
 
 /// CPU of a set of processes over some time.
 #[derive(Clone, Debug, Default)]
-pub struct Cores {
+pub(crate) struct Cores {
     /// All agents, with the helpers that they started but not the guests.
-    pub agents: f64,
+    pub(crate) agents: f64,
     /// The same by thread name.
-    pub agent_threads: BTreeMap<String, f64>,
+    pub(crate) agent_threads: BTreeMap<String, f64>,
     /// The viewer's main part and its drawing.
-    pub viewer: Usage,
+    pub(crate) viewer: Usage,
     /// The guests.
-    pub guests: f64,
+    pub(crate) guests: f64,
     /// The control plane.
-    pub control: f64,
+    pub(crate) control: f64,
 }
 
 /// Measures a bed's processes over `duration`, while `meanwhile` runs.
 ///
 /// # Errors
 /// When the demo has ended.
-pub async fn cores(bed: &Bed, duration: Duration) -> Result<Cores> {
+pub(crate) async fn cores(bed: &Bed, duration: Duration) -> Result<Cores> {
     let processes = bed.processes()?;
     let guests: Vec<u32> = processes.guests().iter().map(|guest| guest.pid).collect();
     let mut agents = processes.agents();

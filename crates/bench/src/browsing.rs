@@ -8,23 +8,23 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A browser that plays all instances of a bed.
-pub struct Wall {
+pub(crate) struct Wall {
     player: Player,
 }
 
 /// What it did over some time.
 #[derive(Clone, Debug, Default)]
-pub struct Played {
+pub(crate) struct Played {
     /// The browser's name and version.
-    pub version: String,
+    pub(crate) version: String,
     /// Cores of all its processes.
-    pub cores: f64,
+    pub(crate) cores: f64,
     /// The same by kind of process (`renderer`, `gpu-process`, `utility`, `browser`, …).
-    pub by_kind: BTreeMap<String, f64>,
+    pub(crate) by_kind: BTreeMap<String, f64>,
     /// Frames per second that it showed, per stream; nothing where it does not say.
-    pub fps: Option<f64>,
+    pub(crate) fps: Option<f64>,
     /// Mean stay of a frame in its jitter buffer since the beginning.
-    pub jitter_buffer_ms: Option<f64>,
+    pub(crate) jitter_buffer_ms: Option<f64>,
 }
 
 impl Wall {
@@ -32,7 +32,7 @@ impl Wall {
     ///
     /// # Errors
     /// When there is no Chromium, or a stream does not play.
-    pub async fn start(bed: &Bed) -> Result<Self> {
+    pub(crate) async fn start(bed: &Bed) -> Result<Self> {
         let mut player = Player::start(bed.client.clone(), &bed.sound_environment()).await?;
         for id in bed.ids() {
             player.play(&format!("{}/whep", bed.agent(id)?), true).await?;
@@ -44,7 +44,7 @@ impl Wall {
     ///
     /// # Errors
     /// When the browser is gone.
-    pub async fn measure(&mut self, duration: Duration) -> Result<Played> {
+    pub(crate) async fn measure(&mut self, duration: Duration) -> Result<Played> {
         let pid = self.player.browser.pid().context("the browser has ended")?;
         let processes = tree(pid);
         let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
@@ -72,12 +72,12 @@ impl Wall {
     ///
     /// # Errors
     /// When the browser is gone.
-    pub async fn screenshot(&mut self) -> Result<Vec<u8>> {
+    pub(crate) async fn screenshot(&mut self) -> Result<Vec<u8>> {
         self.player.browser.screenshot().await
     }
 
     /// Ends the streams, then the browser.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.player.stop().await;
     }
 }

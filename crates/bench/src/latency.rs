@@ -12,25 +12,25 @@ use std::time::Duration;
 
 /// When keys are pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rhythm {
+pub(crate) struct Rhythm {
     /// How many.
-    pub trials: usize,
+    pub(crate) trials: usize,
     /// Shortest pause before each.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
     /// How long a picture may take.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 impl Rhythm {
     /// While the picture moves.
     #[must_use]
-    pub fn moving(trials: usize) -> Self {
+    pub(crate) fn moving(trials: usize) -> Self {
         Self { trials, pause: Duration::from_millis(60), patience: Duration::from_millis(400) }
     }
 
     /// Each after four seconds in which nothing moved.
     #[must_use]
-    pub fn still(trials: usize) -> Self {
+    pub(crate) fn still(trials: usize) -> Self {
         Self { trials, pause: Duration::from_secs(4), patience: Duration::from_millis(2000) }
     }
 
@@ -42,11 +42,11 @@ impl Rhythm {
 
 /// What was measured, in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Latencies {
+pub(crate) struct Latencies {
     /// One per key that was seen.
-    pub ms: Vec<f64>,
+    pub(crate) ms: Vec<f64>,
     /// Keys that no picture showed in time.
-    pub lost: usize,
+    pub(crate) lost: usize,
 }
 
 impl Latencies {
@@ -59,7 +59,7 @@ impl Latencies {
 
     /// Its numbers; nothing when no key was seen.
     #[must_use]
-    pub fn summary(&self) -> Option<Summary> {
+    pub(crate) fn summary(&self) -> Option<Summary> {
         Summary::of(&self.ms).map(|summary| summary.rounded(2))
     }
 }
@@ -68,7 +68,7 @@ impl Latencies {
 ///
 /// # Errors
 /// When the viewer is gone.
-pub async fn ours(tiles: &mut Tiles, ids: &[InstanceId], rhythm: Rhythm) -> Result<Latencies> {
+pub(crate) async fn ours(tiles: &mut Tiles, ids: &[InstanceId], rhythm: Rhythm) -> Result<Latencies> {
     tiles.wall().await?;
     for id in ids {
         tiles.prime(*id).await?;
@@ -85,7 +85,7 @@ pub async fn ours(tiles: &mut Tiles, ids: &[InstanceId], rhythm: Rhythm) -> Resu
 ///
 /// # Errors
 /// When TigerVNC cannot be run, or the guest has no VNC server.
-pub async fn tiger_vnc(bed: &Bed, id: InstanceId, rhythm: Rhythm) -> Result<(String, Latencies)> {
+pub(crate) async fn tiger_vnc(bed: &Bed, id: InstanceId, rhythm: Rhythm) -> Result<(String, Latencies)> {
     let socket = bed.processes()?.vnc_socket(id).context("QEMU was started without a VNC server")?;
     let vnc = TigerVnc::start(&socket, Size::new(640, 480)).await?;
     let mut latencies = Latencies::default();
@@ -100,22 +100,22 @@ pub async fn tiger_vnc(bed: &Bed, id: InstanceId, rhythm: Rhythm) -> Result<(Str
 
 /// What Chromium did.
 #[derive(Clone, Debug, Default)]
-pub struct InBrowser {
+pub(crate) struct InBrowser {
     /// The browser's name and version.
-    pub version: String,
+    pub(crate) version: String,
     /// Until the browser handed the frame to its compositor: the earliest that can be said.
-    pub composed: Latencies,
+    pub(crate) composed: Latencies,
     /// Until the browser expected it on the screen.
-    pub shown: Latencies,
+    pub(crate) shown: Latencies,
     /// Whether the stream carried the wish for no play-out delay.
-    pub playout_delay: bool,
+    pub(crate) playout_delay: bool,
 }
 
 /// Chromium's: sent by the page on the stream's own data channel, seen by the page in the frame that it is given.
 ///
 /// # Errors
 /// When there is no Chromium or it does not play.
-pub async fn chromium(bed: &Bed, id: InstanceId, rhythm: Rhythm) -> Result<InBrowser> {
+pub(crate) async fn chromium(bed: &Bed, id: InstanceId, rhythm: Rhythm) -> Result<InBrowser> {
     let mut player = Player::start(bed.client.clone(), &bed.sound_environment()).await?;
     let index = player.play(&format!("{}/whep", bed.agent(id)?), true).await?;
     player.watch(index).await?;

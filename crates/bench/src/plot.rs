@@ -16,17 +16,17 @@ const COLOURS: [RGBColor; 6] = [
 
 /// One line of a plot.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub(crate) struct Series {
     /// Its name in the legend.
-    pub name: String,
+    pub(crate) name: String,
     /// Its points, by x.
-    pub points: Vec<(f64, f64)>,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 impl Series {
     /// The cumulative distribution of `values`: how many per cent of them are not above x.
     #[must_use]
-    pub fn distribution(name: &str, values: &[f64]) -> Self {
+    pub(crate) fn distribution(name: &str, values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let n = sorted.len() as f64;
@@ -39,7 +39,7 @@ impl Series {
 ///
 /// # Errors
 /// When there is nothing to draw or the file cannot be written.
-pub fn lines(path: &Path, title: &str, (x_label, y_label): (&str, &str), series: &[Series]) -> Result<()> {
+pub(crate) fn lines(path: &Path, title: &str, (x_label, y_label): (&str, &str), series: &[Series]) -> Result<()> {
     let error = |error: &dyn std::fmt::Display| anyhow!("cannot draw {}: {error}", path.display());
     let all = || series.iter().flat_map(|series| series.points.iter());
     let (right, top) = all().fold((0_f64, 0_f64), |(x, y), point| (x.max(point.0), y.max(point.1)));

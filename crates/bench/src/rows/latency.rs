@@ -50,13 +50,13 @@ const HOW_ONE: &str = "One demo guest 640x480 in mode town (30 frames a second),
 /// Row 1.
 pub(super) async fn one_guest(lab: &Lab) -> Result<Row> {
     let (ours_moving, mut vnc, mut chromium) = {
-        let mut bed = Bed::start(&lab.loco, 1, Mode::Town).await?;
+        let mut bed = Bed::start_with_vnc(&lab.loco, 1, Mode::Town).await?;
         let measured = beside_peers(&mut bed, false, Rhythm::moving(lab.trials)).await;
         bed.stop().await?;
         measured?
     };
     let (ours_still, vnc_still, chromium_still) = {
-        let mut bed = Bed::start(&lab.loco, 1, Mode::Quiet).await?;
+        let mut bed = Bed::start_with_vnc(&lab.loco, 1, Mode::Quiet).await?;
         let measured = beside_peers(&mut bed, true, Rhythm::still(lab.still_trials())).await;
         bed.stop().await?;
         measured?
@@ -67,7 +67,6 @@ pub(super) async fn one_guest(lab: &Lab) -> Result<Row> {
     if let (Some(chromium), Some(still)) = (&mut chromium, chromium_still) {
         chromium.still = still.moving;
     }
-    let named = [("loco", Some(&ours_moving)), ("loco, still", Some(&ours_still))];
     let mut all = vec![("loco", &ours_moving), ("loco, still", &ours_still)];
     all.extend([&vnc, &chromium].into_iter().flatten().map(|peer| (peer.name.as_str(), &peer.moving)));
     all.retain(|(_, latencies)| !latencies.ms.is_empty());

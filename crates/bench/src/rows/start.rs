@@ -1,35 +1,98 @@
 //! Row 6: how long one waits for the wall.
 
 use super::{Lab, object};
-use crate::bed::{Bed, Mode};
 use crate::report::{Condition, Row};
-use crate::stats::Summary;
-use anyhow::Result;
+use crate::sound_server::SoundServer;
+use crate::stats::{Summary, round};
+use crate::tiles::Tiles;
+use crate::x11::XServer;
+use anyhow::{Context, Result, bail};
+use loco_model::{InstanceId, Size};
+use loco_process::{DeathSignal, RunDir, Spawner, terminate_and_wait};
 use serde_json::json;
-use std::time::Instant;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::process::Command;
 
-const HOW: &str = "Everything built and in the page cache. The clock starts before `loco demo -n 9` is started and stops when all nine tiles \
-    have presented an advancing barcode of their own number, read back from the presented target.";
+const HOW: &str = "Everything built and in the page cache. The clock starts before `loco demo` (nine guests, with its window on an Xvfb) \
+    is started and stops when all nine tiles have presented an advancing barcode of their own number, read back from the presented \
+    target. In a checkout the time that `cargo xtask demo` takes before it becomes `loco demo` is measured apart and added.";
 const TRIALS: usize = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Row 6.
 pub(super) async fn nine_tiles(lab: &Lab) -> Result<Row> {
+    let screen = XServer::start(Size::new(1280, 960)).await?;
+    let sound = SoundServer::start().await?;
     let mut seconds = Vec::new();
     // The first one warms the page cache and does not count.
     for trial in 0..=TRIALS {
-        let begun = Instant::now();
-        let mut bed = Bed::start(&lab.loco, 9, Mode::Town).await?;
-        let opened = bed.open_viewer(false).await;
-        let took = begun.elapsed().as_secs_f64();
-        bed.stop().await?;
-        opened?;
+        let took = start(&lab.loco, &screen, &sound).await?;
         if trial > 0 {
             seconds.push(took);
         }
     }
-    let summary = Summary::of(&seconds).map(|summary| summary.rounded(2));
-    let conditions = vec![Condition::at_most("slowest start, s,", summary.map(|summary| summary.max), 3.0)];
+    let before = xtask().await?;
+    let summary = Summary::of(&seconds);
+    let slowest = summary.map(|summary| summary.max + before.unwrap_or(0.0));
+    let conditions = vec![Condition::at_most("slowest start, s,", slowest, 3.0)];
     let mut row = Row::new(6, "start -> nine live tiles, warm", "s", HOW, conditions);
-    row.ours = object([("start_s", json!(summary))]);
+    row.ours = object([
+        ("start_s", json!(summary.map(|summary| summary.rounded(2)))),
+        ("xtask_s", json!(before.map(|before| round(before, 2)))),
+    ]);
     Ok(row)
+}
+
+/// Starts the demo, waits for all tiles, ends it; seconds until the last tile was live.
+async fn start(loco: &Path, screen: &XServer, sound: &SoundServer) -> Result<f64> {
+    let dir = RunDir::create("bench")?;
+    let socket = dir.socket("viewer")?;
+    let mut command = Command::new(loco);
+    command
+        .args(["demo", "--automation"])
+        .arg(&socket)
+        .env("DISPLAY", screen.display())
+        .env_remove("WAYLAND_DISPLAY")
+        .envs(sound.environment())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true);
+    let begun = Instant::now();
+    let mut demo = Spawner::shared()?.spawn(command, DeathSignal::Terminate).await.context("cannot start the demo")?;
+    let deadline = begun + PATIENCE;
+    let ids: Vec<InstanceId> = InstanceId::all().collect();
+    let mut tiles = Tiles::connect(&socket, deadline).await?;
+    let missing = tiles.wait_live(&ids, deadline).await?;
+    let took = begun.elapsed().as_secs_f64();
+    drop(tiles);
+    terminate_and_wait(&mut demo, PATIENCE).await?;
+    if !missing.is_empty() {
+        bail!("these tiles did not come to life within {PATIENCE:?}: {missing:?}");
+    }
+    Ok(took)
+}
+
+/// Seconds that `cargo xtask demo` needs when there is nothing to build; nothing outside a checkout.
+async fn xtask() -> Result<Option<f64>> {
+    if !Path::new("crates/xtask/Cargo.toml").is_file() {
+        return Ok(None);
+    }
+    let mut slowest: f64 = 0.0;
+    // Again the first one does not count: it may have to build.
+    for trial in 0..=2 {
+        let mut command = Command::new("cargo");
+        command.args(["xtask", "demo", "--help"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let begun = Instant::now();
+        let status = command.status().await.context("cannot run cargo")?;
+        if !status.success() {
+            tracing::warn!("cargo xtask demo --help ended with {status}");
+            return Ok(None);
+        }
+        if trial > 0 {
+            slowest = slowest.max(begun.elapsed().as_secs_f64());
+        }
+    }
+    Ok(Some(slowest))
 }
