@@ -8,7 +8,7 @@ use crate::paint::{Canvas, Point, shade};
 use crate::train::CARS;
 
 /// Directions that cars are drawn in.
-pub(crate) const HEADINGS: usize = 128;
+pub(crate) const HEADINGS: usize = 64;
 /// Half the side of the square that holds any car, in units.
 pub(crate) const CAR_REACH: f32 = 24.0;
 /// Sizes of a puff of smoke, from new to nearly gone.

@@ -20,7 +20,7 @@ use loco_demo_guest::{Machine, Memory, Options, PICTURE_WORDS, PIT_DIVISOR, Rect
 /// The pictures' memory: behind the program and what ISA DMA can reach. Not part of the image, so that starting neither
 /// loads nor clears it.
 const PICTURES_AT: usize = 16 << 20;
-const PICTURES_END: u64 = (PICTURES_AT + 4 * (2 * PICTURE_WORDS + SPRITE_WORDS)) as u64;
+const PICTURES_END: u64 = (PICTURES_AT + 4 * (2 * PICTURE_WORDS + SPRITE_WORDS) + PICTURE_WORDS) as u64;
 
 struct Pc {
     screen: Screen,
@@ -123,6 +123,10 @@ fn pictures() -> Memory<'static> {
             background: at(0, PICTURE_WORDS),
             frame: at(PICTURE_WORDS, PICTURE_WORDS),
             sprites: at(2 * PICTURE_WORDS, SPRITE_WORDS),
+            depths: core::slice::from_raw_parts_mut(
+                (PICTURES_AT as *mut u32).add(2 * PICTURE_WORDS + SPRITE_WORDS).cast(),
+                PICTURE_WORDS,
+            ),
         }
     }
 }

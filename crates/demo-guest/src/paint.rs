@@ -3,8 +3,8 @@
 //! One mechanism draws every shape: polygons with exact coverage in x and four samples in y. Coordinates are units of a
 //! picture of 640x480, whatever its real size.
 //!
-//! The byte that a screen ignores (bits 24..=31) holds, in the town's picture, the *depth*: how far down the thing
-//! stands that the pixel belongs to. What moves is drawn only where it stands further down, so trains pass behind houses.
+//! Beside its pixels the town's picture has their *depths*: how far down the thing stands that a pixel belongs to. What
+//! moves is drawn only where it stands further down, so trains pass behind houses.
 
 use crate::geometry::Rect;
 use crate::math::{cos, sin};
@@ -17,40 +17,48 @@ const MAXIMUM_CORNERS: usize = 72;
 /// Widest picture.
 const MAXIMUM_WIDTH: usize = 1024;
 
-/// What the byte above the colour holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Top {
-    /// Depth of a picture without transparency.
-    Depth,
-    /// Coverage of a sprite with premultiplied colours.
-    Alpha,
-}
-
 /// Where things are drawn.
 pub(crate) struct Canvas<'a> {
     pixels: &'a mut [u32],
+    /// Of a picture without transparency; a sprite has its coverage in the pixels' top byte instead.
+    depths: Option<&'a mut [u8]>,
     width: i32,
     clip: Rect,
     /// Pixels to a unit.
     scale: f32,
     /// Unit that lies at the left and at the top edge.
     origin: Point,
-    top: Top,
-    depth: u32,
+    /// Depth of what is drawn.
+    depth: u8,
+    /// Kept here, so that they are not cleared for each shape.
+    edges: [Edge; MAXIMUM_CORNERS],
+    coverage: [u16; MAXIMUM_WIDTH],
 }
 
 impl<'a> Canvas<'a> {
     /// The town's picture; only `clip` changes.
-    pub(crate) fn picture(pixels: &'a mut [u32], width: i32, height: i32, clip: Rect) -> Self {
+    pub(crate) fn picture(pixels: &'a mut [u32], depths: &'a mut [u8], width: i32, clip: Rect) -> Self {
+        let height = pixels.len().min(depths.len()) as i32 / width;
         let clip = clip.intersection(Rect::new(0, 0, width, height));
-        Self { pixels, width, clip, scale: width as f32 / 640.0, origin: (0.0, 0.0), top: Top::Depth, depth: 0 }
+        Self::new(pixels, Some(depths), width, clip, width as f32 / 640.0, (0.0, 0.0))
     }
 
     /// A transparent sprite of `width` x `height` pixels whose corner is at the unit `origin`.
     pub(crate) fn sprite(pixels: &'a mut [u32], width: i32, height: i32, scale: f32, origin: Point) -> Self {
         pixels.fill(0);
-        let clip = Rect::new(0, 0, width, height);
-        Self { pixels, width, clip, scale, origin, top: Top::Alpha, depth: 0 }
+        Self::new(pixels, None, width, Rect::new(0, 0, width, height), scale, origin)
+    }
+
+    fn new(
+        pixels: &'a mut [u32],
+        depths: Option<&'a mut [u8]>,
+        width: i32,
+        clip: Rect,
+        scale: f32,
+        origin: Point,
+    ) -> Self {
+        let edges = [Edge::default(); MAXIMUM_CORNERS];
+        Self { pixels, depths, width, clip, scale, origin, depth: 0, edges, coverage: [0; MAXIMUM_WIDTH] }
     }
 
     /// What is drawn from now on stands at `unit_y`; 0 is flat ground.
@@ -60,7 +68,7 @@ impl<'a> Canvas<'a> {
 
     /// What is drawn from now on has exactly this depth.
     pub(crate) fn set_depth(&mut self, depth: u8) {
-        self.depth = u32::from(depth);
+        self.depth = depth;
     }
 
     /// The pixels that change.
@@ -85,12 +93,15 @@ impl<'a> Canvas<'a> {
 
     /// Sets one pixel to a colour, at depth 0.
     pub(crate) fn set(&mut self, x: i32, y: i32, colour: u32) {
-        self.pixels[(y * self.width + x) as usize] = colour;
+        let at = (y * self.width + x) as usize;
+        self.pixels[at] = colour;
+        if let Some(depths) = &mut self.depths {
+            depths[at] = 0;
+        }
     }
 
     /// Fills a polygon (even-odd); `alpha` 0..=255.
     pub(crate) fn fill(&mut self, corners: &[Point], colour: u32, alpha: u32) {
-        let mut edges = [Edge::default(); MAXIMUM_CORNERS];
         let count = corners.len().min(MAXIMUM_CORNERS);
         let fixed = |(x, y): Point| {
             let to = |v: f32| (v * self.scale * 256.0) as i32;
@@ -99,7 +110,7 @@ impl<'a> Canvas<'a> {
         let (mut top, mut bottom, mut left, mut right) = (i32::MAX, i32::MIN, i32::MAX, i32::MIN);
         for i in 0..count {
             let (from, to) = (fixed(corners[i]), fixed(corners[(i + 1) % count]));
-            edges[i] = Edge::new(from, to);
+            self.edges[i] = Edge::new(from, to);
             (top, bottom) = (top.min(from.1), bottom.max(from.1));
             (left, right) = (left.min(from.0), right.max(from.0));
         }
@@ -110,17 +121,20 @@ impl<'a> Canvas<'a> {
         if x0 >= x1 || y0 >= y1 {
             return;
         }
-        let edges = &edges[..count];
-        let mut row = Row { coverage: [0; MAXIMUM_WIDTH], left: x0, right: x1 };
+        let edges = &self.edges[..count];
+        let covered = &mut self.coverage[..(x1 - x0) as usize];
         for y in y0..y1 {
-            let covered = &mut row.coverage[..(x1 - x0) as usize];
             covered.fill(0);
             for sample in 0..4 {
-                row.add_line(edges, y * 256 + 32 + sample * 64);
+                add_line(covered, x0, edges, y * 256 + 32 + sample * 64);
             }
             let start = (y * self.width + x0) as usize;
-            let pixels = &mut self.pixels[start..start + (x1 - x0) as usize];
-            blend_row(pixels, &row.coverage, self.top, colour, alpha, self.depth << 24);
+            let columns = start..start + covered.len();
+            let pixels = &mut self.pixels[columns.clone()];
+            match &mut self.depths {
+                Some(depths) => blend_row(pixels, &mut depths[columns], covered, colour, alpha, self.depth),
+                None => cover_row(pixels, covered, colour, alpha),
+            }
         }
     }
 
@@ -187,8 +201,8 @@ impl<'a> Canvas<'a> {
 }
 
 /// The depth byte of what stands at `unit_y`; 1 and up, because 0 is flat ground.
-pub(crate) fn depth_at(unit_y: f32) -> u32 {
-    (unit_y / 2.0).clamp(1.0, 240.0) as u32
+pub(crate) fn depth_at(unit_y: f32) -> u8 {
+    (unit_y / 2.0).clamp(1.0, 240.0) as u8
 }
 
 #[derive(Clone, Copy, Default)]
@@ -209,69 +223,68 @@ impl Edge {
     }
 }
 
-struct Row {
-    /// Coverage of each pixel from `left` on, up to 256.
-    coverage: [u16; MAXIMUM_WIDTH],
-    left: i32,
-    right: i32,
-}
-
-impl Row {
-    fn add_line(&mut self, edges: &[Edge], y: i32) {
-        let mut crossings = [0i32; 16];
-        let mut count = 0;
-        for edge in edges {
-            if edge.top <= y && y < edge.bottom && count < crossings.len() {
-                let x = edge.x_at_top + ((i64::from(y - edge.top) * edge.slope) >> 16) as i32;
-                let mut at = count;
-                while at > 0 && crossings[at - 1] > x {
-                    crossings[at] = crossings[at - 1];
-                    at -= 1;
-                }
-                crossings[at] = x;
-                count += 1;
+/// Adds a quarter of the coverage of the line `y` (in 1/256 pixel) to the pixels from column `left` on.
+fn add_line(covered: &mut [u16], left: i32, edges: &[Edge], y: i32) {
+    let mut crossings = [0i32; 16];
+    let mut count = 0;
+    for edge in edges {
+        if edge.top <= y && y < edge.bottom && count < crossings.len() {
+            let x = edge.x_at_top + ((i64::from(y - edge.top) * edge.slope) >> 16) as i32;
+            let mut at = count;
+            while at > 0 && crossings[at - 1] > x {
+                crossings[at] = crossings[at - 1];
+                at -= 1;
             }
-        }
-        for pair in crossings[..count].chunks_exact(2) {
-            self.add_span(pair[0], pair[1]);
+            crossings[at] = x;
+            count += 1;
         }
     }
-
-    fn add_span(&mut self, from: i32, to: i32) {
-        let from = from.max(self.left * 256) - self.left * 256;
-        let to = to.min(self.right * 256) - self.left * 256;
-        if from >= to {
-            return;
-        }
-        let (first, last) = ((from >> 8) as usize, (to >> 8) as usize);
-        if first == last {
-            self.coverage[first] += ((to - from) >> 2) as u16;
-            return;
-        }
-        self.coverage[first] += ((256 - (from & 255)) >> 2) as u16;
-        for covered in &mut self.coverage[first + 1..last] {
-            *covered += 64;
-        }
-        if to & 255 != 0 {
-            self.coverage[last] += ((to & 255) >> 2) as u16;
-        }
+    let limit = covered.len() as i32 * 256;
+    for pair in crossings[..count].chunks_exact(2) {
+        add_span(covered, (pair[0] - left * 256).max(0), (pair[1] - left * 256).min(limit));
     }
 }
 
-fn blend_row(pixels: &mut [u32], coverage: &[u16], top: Top, colour: u32, alpha: u32, depth: u32) {
-    for (pixel, covered) in pixels.iter_mut().zip(coverage) {
-        let weight = u32::from(*covered) * (alpha + 1) >> 8;
+/// Adds a quarter of the coverage of a span, in 1/256 pixel.
+fn add_span(covered: &mut [u16], from: i32, to: i32) {
+    if from >= to {
+        return;
+    }
+    let (first, last) = ((from >> 8) as usize, (to >> 8) as usize);
+    if first == last {
+        covered[first] += ((to - from) >> 2) as u16;
+        return;
+    }
+    covered[first] += ((256 - (from & 255)) >> 2) as u16;
+    for inner in &mut covered[first + 1..last] {
+        *inner += 64;
+    }
+    if to & 255 != 0 {
+        covered[last] += ((to & 255) >> 2) as u16;
+    }
+}
+
+/// Draws over a row of a picture. What hides half of a pixel or more gives it its depth; shadows do not.
+fn blend_row(pixels: &mut [u32], depths: &mut [u8], coverage: &[u16], colour: u32, alpha: u32, depth: u8) {
+    for ((pixel, under), covered) in pixels.iter_mut().zip(depths).zip(coverage) {
+        let weight = (u32::from(*covered) * (alpha + 1)) >> 8;
         if weight == 0 {
             continue;
         }
-        *pixel = match top {
-            Top::Alpha => mix(*pixel, colour | 0xff00_0000, weight),
-            Top::Depth if weight >= 250 => colour | depth,
-            Top::Depth => {
-                let kept = if weight >= 128 && alpha >= 128 { depth } else { *pixel & 0xff00_0000 };
-                mix(*pixel & 0xff_ffff, colour, weight) | kept
-            }
-        };
+        *pixel = if weight >= 250 { colour } else { mix(*pixel, colour, weight) };
+        if weight >= 128 && alpha >= 128 {
+            *under = depth;
+        }
+    }
+}
+
+/// Draws over a row of a sprite.
+fn cover_row(pixels: &mut [u32], coverage: &[u16], colour: u32, alpha: u32) {
+    for (pixel, covered) in pixels.iter_mut().zip(coverage) {
+        let weight = (u32::from(*covered) * (alpha + 1)) >> 8;
+        if weight > 0 {
+            *pixel = mix(*pixel, colour | 0xff00_0000, weight);
+        }
     }
 }
 
@@ -298,7 +311,7 @@ mod tests {
     fn coverage_of_a_shifted_rectangle_is_exact() {
         let mut pixels = vec![0; 640 * 480];
         let all = Rect::new(0, 0, 640, 480);
-        Canvas::picture(&mut pixels, 640, 480, all).rect(10.5, 20.25, 2.0, 1.0, 0x00ff00);
+        Canvas::picture(&mut pixels, &mut [0; 640 * 480], 640, all).rect(10.5, 20.25, 2.0, 1.0, 0x00ff00);
         let green = |x: usize, y: usize| pixels[y * 640 + x] >> 8 & 0xff;
         for (x, y, percent) in [(10, 20, 37), (11, 20, 75), (12, 20, 37), (11, 21, 25), (9, 20, 0), (11, 22, 0)] {
             assert!(green(x, y).abs_diff(percent * 255 / 100) <= 2, "{x},{y}: {}", green(x, y));
@@ -307,9 +320,9 @@ mod tests {
 
     #[test]
     fn nothing_outside_the_clip_changes() {
-        let mut pixels = vec![0x123456; 800 * 600];
+        let (mut pixels, mut depths) = (vec![0x123456; 800 * 600], vec![0; 800 * 600]);
         let clip = Rect::new(100, 100, 50, 40);
-        let mut canvas = Canvas::picture(&mut pixels, 800, 600, clip);
+        let mut canvas = Canvas::picture(&mut pixels, &mut depths, 800, clip);
         canvas.circle(100.0, 90.0, 300.0, 0xff_ffff);
         canvas.line((-50.0, -50.0), (900.0, 700.0), 30.0, 0xff0000, 255);
         for y in 0..600 {
@@ -323,12 +336,13 @@ mod tests {
     #[test]
     fn any_polygon_is_safe() {
         let mut random = crate::math::Random::new(1);
-        let mut pixels = vec![0; 1024 * 768];
+        let (mut pixels, mut depths) = (vec![0; 1024 * 768], vec![0; 1024 * 768]);
         for _ in 0..500 {
             let corners: Vec<Point> = (0..3 + random.below(90))
                 .map(|_| (random.between(-2000.0, 2000.0), random.between(-2000.0, 2000.0)))
                 .collect();
-            Canvas::picture(&mut pixels, 1024, 768, Rect::new(-5, -5, 4000, 4000)).fill(&corners, 0xffffff, 200);
+            Canvas::picture(&mut pixels, &mut depths, 1024, Rect::new(-5, -5, 4000, 4000))
+                .fill(&corners, 0xffffff, 200);
         }
     }
 

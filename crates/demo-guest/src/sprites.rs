@@ -26,7 +26,7 @@ pub(crate) enum Look {
     Box,
 }
 
-/// Where a sprite's pixels lie; premultiplied, coverage in the top byte.
+/// Where a sprite's pixels lie; premultiplied, coverage in the top byte (but the box, which has none).
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Image {
     offset: usize,
@@ -143,7 +143,14 @@ impl<'a> Sprites<'a> {
             Look::Sign => panel::draw_sign(&mut canvas, self.instance),
             Look::Box => cars::draw_box(&mut canvas, BOX.0 as f32, BOX.1 as f32, colour),
         }
-        self.keep(bounds)
+        let image = self.keep(bounds);
+        if look == Look::Box {
+            // It hides all that it covers, and is copied as it is.
+            for pixel in &mut self.memory[image.offset..image.offset + (image.width * image.height) as usize] {
+                *pixel &= 0xff_ffff;
+            }
+        }
+        image
     }
 
     /// Copies the part of the scratch that holds anything to its place.

@@ -98,6 +98,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) width: i32,
     pub(crate) height: i32,
     background: &'a mut [u32],
+    /// Of the background's pixels.
+    depths: &'a mut [u8],
     frame: &'a mut [u32],
     sprites: Sprites<'a>,
     /// Pixels that the town is shifted to the left by (mode busy).
@@ -105,9 +107,14 @@ pub(crate) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// `background` and `frame` have [`PICTURE_WORDS`] each.
-    pub(crate) fn new(background: &'a mut [u32], frame: &'a mut [u32], sprites: Sprites<'a>) -> Self {
-        Self { width: 640, height: 480, background, frame, sprites, scroll: 0 }
+    /// All three have room for [`PICTURE_WORDS`].
+    pub(crate) fn new(
+        background: &'a mut [u32],
+        depths: &'a mut [u8],
+        frame: &'a mut [u32],
+        sprites: Sprites<'a>,
+    ) -> Self {
+        Self { width: 640, height: 480, background, depths, frame, sprites, scroll: 0 }
     }
 
     pub(crate) fn resize(&mut self, width: i32, height: i32) {
@@ -145,17 +152,17 @@ impl<'a> Stage<'a> {
 
     /// Draws on the background.
     pub(crate) fn canvas(&mut self, clip: Rect) -> paint::Canvas<'_> {
-        let pixels = &mut self.background[..(self.width * self.height) as usize];
-        paint::Canvas::picture(pixels, self.width, self.height, clip)
+        let size = (self.width * self.height) as usize;
+        paint::Canvas::picture(&mut self.background[..size], &mut self.depths[..size], self.width, clip)
     }
 
     /// Fills a rectangle that nothing ever covers, in the background and in the frame.
     pub(crate) fn fill_strip(&mut self, rect: Rect, colour: u32) {
-        let colour = colour | u32::from(panel::STRIP_DEPTH) << 24;
         for y in rect.top..rect.bottom() {
             let from = (y * self.width + rect.left) as usize;
             let to = from + rect.width as usize;
             self.background[from..to].fill(colour);
+            self.depths[from..to].fill(panel::STRIP_DEPTH);
             self.frame[from..to].fill(colour);
         }
     }
@@ -178,11 +185,14 @@ impl<'a> Stage<'a> {
         rect
     }
 
+    /// Pixels by which a row of the background is shifted to the left.
+    fn shift(&self, y: i32) -> i32 {
+        if y < panel::top_row(self.width) { self.scroll.rem_euclid(self.width) } else { 0 }
+    }
+
     fn restore(&mut self, rect: Rect) {
-        let panel_top = panel::top_row(self.width);
         for y in rect.top..rect.bottom() {
-            let row = (y * self.width) as usize;
-            let shift = if y < panel_top { self.scroll.rem_euclid(self.width) } else { 0 };
+            let (row, shift) = ((y * self.width) as usize, self.shift(y));
             // Target columns left of `seam` come from `shift` further right, the others from the row's start.
             let seam = self.width - shift;
             for (from, to) in [(rect.left, rect.right().min(seam)), (rect.left.max(seam), rect.right())] {
@@ -200,27 +210,45 @@ impl<'a> Stage<'a> {
         let image = self.sprites.image(item.look);
         let place = image.rect(item.x, item.y);
         let (pixels, stride) = self.sprites.pixels(&image);
-        let depth = u32::from(item.depth);
+        let opaque = item.look == Look::Box;
         for y in covers.top..covers.bottom() {
             let source = (y - place.top) as usize * stride + (covers.left - place.left) as usize;
             let target = (y * self.width + covers.left) as usize;
             let length = covers.width as usize;
-            let row = &mut self.frame[target..target + length];
-            for (under, over) in row.iter_mut().zip(&pixels[source..source + length]) {
-                let coverage = over >> 24;
-                if coverage == 0 || *under >> 24 > depth {
-                    continue;
-                }
-                *under = if coverage == 255 {
-                    over & 0xff_ffff | *under & 0xff00_0000
-                } else {
-                    let rest = 256 - coverage;
-                    let red_blue = (*under & 0xff_00ff) * rest >> 8 & 0xff_00ff;
-                    let green = (*under & 0xff00) * rest >> 8 & 0xff00;
-                    (red_blue + green + (over & 0xff_ffff)) | *under & 0xff00_0000
-                };
+            let (row, over) = (&mut self.frame[target..target + length], &pixels[source..source + length]);
+            if opaque {
+                row.copy_from_slice(over);
+            } else if self.scroll != 0 {
+                // Only sign and cursor are seen in mode busy, and they are above the town.
+                let strip = &self.depths[target..target + length];
+                blend_row(
+                    row,
+                    over,
+                    strip.iter().map(|depth| if *depth == panel::STRIP_DEPTH { 255 } else { 0 }),
+                    item.depth,
+                );
+            } else {
+                blend_row(row, over, self.depths[target..target + length].iter().copied(), item.depth);
             }
         }
+    }
+}
+
+/// Lays a sprite's premultiplied pixels over a row, where what is there stands no further down than `depth`.
+fn blend_row(row: &mut [u32], over: &[u32], depths: impl Iterator<Item = u8>, depth: u8) {
+    for ((under, over), stands) in row.iter_mut().zip(over).zip(depths) {
+        let coverage = over >> 24;
+        if coverage == 0 || stands > depth {
+            continue;
+        }
+        *under = if coverage == 255 {
+            over & 0xff_ffff
+        } else {
+            let rest = 256 - coverage;
+            let red_blue = ((*under & 0xff_00ff) * rest) >> 8 & 0xff_00ff;
+            let green = ((*under & 0xff00) * rest) >> 8 & 0xff00;
+            red_blue + green + (over & 0xff_ffff)
+        };
     }
 }
 

@@ -38,6 +38,8 @@ pub trait Machine {
 pub struct Memory<'a> {
     /// [`crate::PICTURE_WORDS`].
     pub background: &'a mut [u32],
+    /// [`crate::PICTURE_WORDS`] bytes.
+    pub depths: &'a mut [u8],
     /// [`crate::PICTURE_WORDS`].
     pub frame: &'a mut [u32],
     /// [`crate::SPRITE_WORDS`].
@@ -118,7 +120,7 @@ impl<'a> Town<'a> {
         let train = Train::new(&track, cell, side);
         let sprites = Sprites::new(memory.sprites, instance);
         Self {
-            stage: Stage::new(memory.background, memory.frame, sprites),
+            stage: Stage::new(memory.background, memory.depths, memory.frame, sprites),
             layout,
             track,
             train,
@@ -354,10 +356,12 @@ impl<'a> Town<'a> {
     }
 
     fn tick_smoke(&mut self) {
-        for puff in self.smoke.iter_mut().filter(|puff| puff.alive) {
-            puff.age += 1;
-            puff.x += puff.drift;
-            puff.y -= 0.75 - 0.012 * f32::from(puff.age);
+        // Each puff moves in every second tick, old and new ones in turn: smooth enough, for half of the pixels.
+        let turn = (self.counter & 1) as usize;
+        for puff in self.smoke.iter_mut().skip(turn).step_by(2).filter(|puff| puff.alive) {
+            puff.age += 2;
+            puff.x += 2.0 * puff.drift;
+            puff.y -= 1.5 - 0.024 * f32::from(puff.age);
             puff.alive = puff.age < PUFF_TICKS;
         }
         // A puff for each turn of the wheels, more of them while whistling.
@@ -405,12 +409,12 @@ impl<'a> Town<'a> {
             for car in order {
                 let Pose { x, y, heading } = cars[car];
                 let heading = (heading * HEADINGS as f32 + 0.5) as usize % HEADINGS;
-                let depth = depth_at(y + 8.0) as u8;
+                let depth = depth_at(y + 8.0);
                 items.push(Item { look: Look::Car(car, heading), x: pixel(x), y: pixel(y), depth });
             }
             for puff in self.smoke.iter().filter(|puff| puff.alive) {
                 let age = usize::from(puff.age) * PUFFS / usize::from(PUFF_TICKS);
-                let depth = depth_at(puff.y + 60.0) as u8;
+                let depth = depth_at(puff.y + 60.0);
                 items.push(Item { look: Look::Puff(age), x: pixel(puff.x), y: pixel(puff.y), depth });
             }
         }

@@ -185,8 +185,8 @@ interrupt_table:
 .endr
 .noaltmacro
 
-/* What the prebuilt core expects of a libc. Large blocks go by SSE, 64 bytes a turn: translated code handles string
-   instructions one element at a time. */
+/* What the prebuilt core expects of a libc. Blocks go by plain registers, 64 bytes a turn: under TCG string
+   instructions take one element at a time, and SSE registers live in memory. */
 .section .text.memory,"ax",@progbits
 .globl memcpy, memmove, memset, memcmp, bcmp, strlen
 memmove:
@@ -206,14 +206,22 @@ memcpy:
   mov rax, rdi
 5: cmp rdx, 64
   jb 6f
-  movups xmm0, [rsi]
-  movups xmm1, [rsi + 16]
-  movups xmm2, [rsi + 32]
-  movups xmm3, [rsi + 48]
-  movups [rdi], xmm0
-  movups [rdi + 16], xmm1
-  movups [rdi + 32], xmm2
-  movups [rdi + 48], xmm3
+  mov rcx, [rsi]
+  mov r8, [rsi + 8]
+  mov r9, [rsi + 16]
+  mov r10, [rsi + 24]
+  mov [rdi], rcx
+  mov [rdi + 8], r8
+  mov [rdi + 16], r9
+  mov [rdi + 24], r10
+  mov rcx, [rsi + 32]
+  mov r8, [rsi + 40]
+  mov r9, [rsi + 48]
+  mov r10, [rsi + 56]
+  mov [rdi + 32], rcx
+  mov [rdi + 40], r8
+  mov [rdi + 48], r9
+  mov [rdi + 56], r10
   add rsi, 64
   add rdi, 64
   sub rdx, 64

@@ -53,9 +53,7 @@ impl Screen {
                 let at = y as usize * usize::from(self.width) + rect.left as usize;
                 core::slice::from_raw_parts_mut(self.pixels.add(at), rect.width as usize)
             };
-            for (to, from) in to.iter_mut().zip(row) {
-                *to = from & 0xff_ffff;
-            }
+            to.copy_from_slice(row);
         }
     }
 }

@@ -77,8 +77,8 @@ impl Machine for Screen {
 
 fn with_town(options: Options, test: impl FnOnce(&mut Town<'_>, &mut Screen)) {
     let (mut background, mut frame) = (vec![0; PICTURE_WORDS], vec![0; PICTURE_WORDS]);
-    let mut sprites = vec![0; SPRITE_WORDS];
-    let memory = Memory { background: &mut background, frame: &mut frame, sprites: &mut sprites };
+    let (mut sprites, mut depths) = (vec![0; SPRITE_WORDS], vec![0; PICTURE_WORDS]);
+    let memory = Memory { background: &mut background, depths: &mut depths, frame: &mut frame, sprites: &mut sprites };
     let mut screen = Screen::new();
     let mut town = Town::new(&options, memory);
     town.start(&mut screen);
