@@ -7,6 +7,8 @@
 pub mod desktop;
 pub mod picture;
 pub mod processes;
+pub mod pulse;
+pub mod recording;
 pub mod steps;
 pub mod wait;
 pub mod wall;
