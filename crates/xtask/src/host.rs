@@ -44,8 +44,6 @@ const APT_BUILD: &[&str] = &[
 /// Needed to run.
 const APT_RUN: &[&str] = &[
     "qemu-system-x86",
-    "qemu-utils",
-    "dbus", // dbus-daemon: QEMU's display speaks D-Bus
     "gstreamer1.0-plugins-base",
     "gstreamer1.0-plugins-good",
     "gstreamer1.0-plugins-bad",
@@ -73,8 +71,10 @@ const APT_RUN: &[&str] = &[
 const APT_TEST: &[&str] = &[
     "openbox",    // a window manager: focus and window sizes as on a desktop
     "memtest86+", // a guest that this project did not write
+    "qemu-utils", // qemu-img: a second opinion on disk images
     "pulseaudio", // a sound server that records what is heard
     "pulseaudio-utils",
+    "tigervnc-viewer", // a peer in the benchmarks
     "git",
 ];
 
@@ -82,19 +82,20 @@ const FEDORA: &str = "\
 sudo dnf install https://mirrors.rpmfusion.org/free/fedora/rpmfusion-free-release-$(rpm -E %fedora).noarch.rpm
 sudo dnf install gcc gcc-c++ make pkgconf-pkg-config cmake alsa-lib-devel systemd-devel libxkbcommon-devel wayland-devel \\
   gstreamer1-devel gstreamer1-plugins-base-devel gstreamer1-plugins-good gstreamer1-plugins-bad-free \\
-  gstreamer1-plugins-ugly gstreamer1-plugin-libav qemu-system-x86 qemu-ui-dbus qemu-audio-dbus qemu-img dbus-daemon \\
+  gstreamer1-plugins-ugly gstreamer1-plugin-libav qemu-system-x86 qemu-ui-dbus qemu-audio-dbus \\
   mesa-vulkan-drivers vulkan-loader libxkbcommon-x11 xorg-x11-server-Xvfb xorg-x11-xauth";
-const FEDORA_TEST: &str = "sudo dnf install openbox memtest86+ pulseaudio pulseaudio-utils chromium git";
+const FEDORA_TEST: &str =
+    "sudo dnf install openbox memtest86+ qemu-img pulseaudio pulseaudio-utils tigervnc chromium git";
 
 const ARCH: &str = "\
 sudo pacman -S --needed base-devel pkgconf cmake alsa-lib systemd-libs libxkbcommon wayland gstreamer gst-plugins-base \\
-  gst-plugins-good gst-plugins-bad gst-plugins-ugly gst-libav qemu-system-x86 qemu-ui-dbus qemu-audio-dbus qemu-img \\
-  dbus vulkan-swrast vulkan-icd-loader libxkbcommon-x11 xorg-server-xvfb xorg-xauth";
-const ARCH_TEST: &str = "sudo pacman -S --needed openbox memtest86+ pulseaudio chromium git";
+  gst-plugins-good gst-plugins-bad gst-plugins-ugly gst-libav qemu-system-x86 qemu-ui-dbus qemu-audio-dbus \\
+  vulkan-swrast vulkan-icd-loader libxkbcommon-x11 xorg-server-xvfb xorg-xauth";
+const ARCH_TEST: &str = "sudo pacman -S --needed openbox memtest86+ qemu-img pulseaudio tigervnc chromium git";
 
 const MACOS: &str = "\
 xcode-select --install
-brew install pkgconf cmake gstreamer qemu dbus";
+brew install pkgconf cmake gstreamer qemu";
 const MACOS_TEST: &str = "# The nine-guest tests drive an X server: they run on Linux only.";
 
 impl Host {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::process::{Command, Stdio};
 
 /// Programs that are asked for where no package manager can be asked.
-const PROGRAMS: &[&str] = &["pkg-config", "cmake", "qemu-system-x86_64", "dbus-daemon"];
+const PROGRAMS: &[&str] = &["pkg-config", "cmake", "qemu-system-x86_64"];
 
 /// The command.
 ///
