@@ -176,6 +176,6 @@ fn state_dir(args: &AgentArgs) -> anyhow::Result<(Option<RunDir>, PathBuf)> {
         return Ok((None, dir.clone()));
     }
     let run_dir = RunDir::create(&format!("agent-{}", args.instance.index()))?;
-    let path = run_dir.path().to_owned();
+    let path = run_dir.path().join("state");
     Ok((Some(run_dir), path))
 }
