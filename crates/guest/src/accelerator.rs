@@ -1,5 +1,7 @@
 //! What runs the guest's instructions.
 
+pub(crate) mod probe;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;

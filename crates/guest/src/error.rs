@@ -78,6 +78,12 @@ pub enum GuestError {
         /// Why; [`io::ErrorKind::AddrInUse`] when someone else has it.
         source: io::Error,
     },
+    /// Another guest uses the state folder.
+    #[error("the state folder {path:?} is in use by another guest")]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
     /// The chosen accelerator does not work here.
     #[error("accelerator {name} does not work here: {reason}; allowed are auto, kvm, hvf, whpx, tcg")]
     Accelerator {
@@ -108,9 +114,6 @@ pub enum GuestError {
         /// How long was waited.
         seconds: u64,
     },
-    /// No picture yet.
-    #[error("the guest has shown no picture yet")]
-    NoPicture,
     /// A snapshot's name that QEMU or a file system would misread.
     #[error("refused snapshot name {0:?}: 1 to 64 letters, digits, '-', '_' or '.', not starting with '-' or '.'")]
     SnapshotName(String),

@@ -1,10 +1,32 @@
-//! The guest's life.
+//! The guest as its owner sees it.
 
-use crate::{AcceleratorChoice, DisplaySink, GuestError, GuestInput, GuestStatus, Profile, SoundSink, Target};
-use loco_model::{InstanceId, Size};
-use std::path::PathBuf;
-use std::time::Duration;
-use tokio::sync::watch;
+use crate::accelerator::probe;
+use crate::command_line::{Paths, disk_node};
+use crate::error::GuestError;
+use crate::facts::{facts_of, find_program};
+use crate::input::GuestInput;
+use crate::kernel::{find_firmware, find_kernel};
+use crate::kick::KickStats;
+use crate::launch::Plan;
+use crate::logs::Log;
+use crate::picture::RgbImage;
+use crate::profile::{DiskKind, Profile};
+use crate::qmp::{Job, Qmp};
+use crate::shared::Shared;
+use crate::sink::{DisplaySink, SoundSink};
+use crate::status::{GuestState, GuestStatus, Target};
+use crate::supervisor::{Order, Supervisor};
+use crate::{AcceleratorChoice, disks};
+use loco_model::InstanceId;
+use loco_process::{RunDir, Spawner};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
 
 /// What a guest is made of.
 #[derive(Clone, Debug)]
@@ -13,7 +35,7 @@ pub struct GuestConfig {
     pub profile: Profile,
     /// Which instance it is.
     pub instance: InstanceId,
-    /// Where overlays, evidence and the guest's log are kept; made when missing. One guest at a time.
+    /// Where overlays, logs and evidence are kept; made when missing. One guest at a time.
     pub state_dir: PathBuf,
     /// What runs its instructions.
     pub accelerator: AcceleratorChoice,
@@ -21,24 +43,33 @@ pub struct GuestConfig {
     pub qemu: Option<PathBuf>,
     /// How it shall be at first.
     pub target: Target,
-    /// The snapshot that it starts from.
+    /// The snapshot that it starts from, each time.
     pub start_from: Option<String>,
 }
 
-/// A picture: rows from the top, 3 bytes a pixel, red first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RgbImage {
-    /// In pixels.
-    pub size: Size,
-    /// `width * height * 3` bytes.
-    pub pixels: Vec<u8>,
-}
+/// How long a guest may take to power down when only its target was set.
+pub const DEFAULT_POWER_DOWN: Duration = Duration::from_secs(30);
 
 /// A guest. Ends with everything it started when dropped; [`Guest::stop`] also waits for it.
 #[derive(Debug)]
 pub struct Guest {
     status: watch::Receiver<GuestStatus>,
+    monitor: watch::Receiver<Option<Qmp>>,
+    orders: mpsc::UnboundedSender<Order>,
     input: GuestInput,
+    shared: Arc<Shared>,
+    plan: Arc<Plan>,
+    shots: AtomicU64,
+    supervisor: tokio::task::JoinHandle<()>,
+    /// The state folder is ours.
+    _lock: File,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Its QEMU is killed with it.
+        self.supervisor.abort();
+    }
 }
 
 impl Guest {
@@ -47,11 +78,61 @@ impl Guest {
     /// # Errors
     /// When something is missing or refused. What fails later shows in [`Guest::state`].
     pub async fn start(
-        _config: GuestConfig,
-        _display: Box<dyn DisplaySink>,
-        _sound: Box<dyn SoundSink>,
+        config: GuestConfig,
+        display: Box<dyn DisplaySink>,
+        sound: Box<dyn SoundSink>,
     ) -> Result<Self, GuestError> {
-        Err(GuestError::Ended)
+        let begun = Instant::now();
+        let GuestConfig { profile, instance, state_dir, accelerator, qemu, target, start_from } = config;
+        if let Some(tag) = &start_from {
+            check_tag(tag)?;
+        }
+        let program = find_program(qemu.as_deref())?;
+        let facts = facts_of(&program).await?;
+        let kernel = profile.kernel.as_ref().map(find_kernel).transpose()?;
+        let firmware = find_firmware(&profile.hardware.firmware)?;
+        let accelerator = probe::choose(accelerator, &program, &facts).await?;
+        let state_dir = std::path::absolute(&state_dir).map_err(|e| io_error(&state_dir, e))?;
+        let lock = claim(&state_dir)?;
+        let overlays = disks::prepare(&profile, &state_dir)?;
+        let run_dir = RunDir::create(&instance.to_string())?;
+        let paths = Paths {
+            qmp_socket: run_dir.socket("qmp.sock")?,
+            bus_socket: run_dir.socket("bus.sock")?,
+            kernel,
+            firmware,
+            overlays,
+        };
+        let spawner = Spawner::shared().map_err(|e| io_error(run_dir.path(), e))?;
+        let plan = Arc::new(Plan {
+            qemu_log: Log::new(state_dir.join("qemu.log")),
+            guest_log: Log::new(state_dir.join("guest.log")),
+            profile,
+            instance,
+            program,
+            facts,
+            paths,
+            run_dir,
+            spawner,
+        });
+        tracing::info!(
+            %instance, profile = plan.profile.name, qemu = plan.facts.version_text(),
+            accelerator = %accelerator.accelerator, reason = accelerator.reason,
+            ms = begun.elapsed().as_millis() as u64, "the guest is set up"
+        );
+        let shared = Arc::new(Shared::new(display, sound));
+        let input = GuestInput::default();
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let (supervisor, status, monitor) = Supervisor::new(
+            Arc::clone(&plan),
+            Arc::clone(&shared),
+            input.clone(),
+            accelerator,
+            start_from,
+            state_dir.join("evidence"),
+        );
+        let supervisor = tokio::spawn(supervisor.run(receiver, target));
+        Ok(Self { status, monitor, orders, input, shared, plan, shots: AtomicU64::new(0), supervisor, _lock: lock })
     }
 
     /// How it is, now and from now on.
@@ -60,55 +141,187 @@ impl Guest {
         self.status.clone()
     }
 
+    /// Waits until it is as `wanted` says, and returns how it is then.
+    ///
+    /// # Errors
+    /// When the guest was ended.
+    pub async fn wait_for(&self, mut wanted: impl FnMut(&GuestStatus) -> bool) -> Result<GuestStatus, GuestError> {
+        let mut status = self.status.clone();
+        let found = status.wait_for(|status| wanted(status)).await.map_err(|_| GuestError::Ended)?;
+        Ok(found.clone())
+    }
+
     /// Its keyboard and pointer.
     #[must_use]
     pub fn input(&self) -> GuestInput {
         self.input.clone()
     }
 
-    /// How it shall be. Powering down takes as long as [`Guest::power_down`] with its default.
-    pub fn set_target(&self, _target: Target) {}
+    /// The file that holds what the guest wrote to its debug console since it was last started.
+    #[must_use]
+    pub fn guest_log(&self) -> &Path {
+        self.plan.guest_log.path()
+    }
 
-    /// Ends QEMU and starts it again, whatever it does.
+    /// The file that holds what QEMU wrote since it was last started.
+    #[must_use]
+    pub fn qemu_log(&self) -> &Path {
+        self.plan.qemu_log.path()
+    }
+
+    /// How often QEMU was asked to look for changes after an input.
+    #[must_use]
+    pub fn kick_stats(&self) -> KickStats {
+        self.shared.kicks.stats()
+    }
+
+    /// How it shall be. Powering down may take [`DEFAULT_POWER_DOWN`].
+    pub fn set_target(&self, target: Target) {
+        self.order(Order::Target(target, DEFAULT_POWER_DOWN));
+    }
+
+    /// Ends QEMU and starts it again, whatever it does; returns when that is done.
     ///
     /// # Errors
     /// When the guest was ended.
     pub async fn restart(&self) -> Result<(), GuestError> {
-        Err(GuestError::Ended)
+        let (done, taken) = tokio::sync::oneshot::channel();
+        self.order(Order::Restart(done));
+        taken.await.map_err(|_| GuestError::Ended)?;
+        self.wait_for(|status| !matches!(status.state, GuestState::Starting | GuestState::Stopping)).await.map(drop)
     }
 
     /// Asks the guest to power down, ends QEMU when it has not after `timeout`; returns when QEMU is gone.
     ///
     /// # Errors
     /// When the guest was ended.
-    pub async fn power_down(&self, _timeout: Duration) -> Result<(), GuestError> {
-        Err(GuestError::Ended)
+    pub async fn power_down(&self, timeout: Duration) -> Result<(), GuestError> {
+        self.order(Order::Target(Target::Stopped, timeout));
+        self.wait_for(|status| status.state == GuestState::Stopped).await.map(drop)
     }
 
     /// Saves the whole guest, memory included, under a name; replaces an older one of that name.
     ///
     /// # Errors
     /// When it does not run, has no disk for it, or QEMU refuses.
-    pub async fn snapshot(&self, _tag: &str) -> Result<(), GuestError> {
-        Err(GuestError::Ended)
+    pub async fn snapshot(&self, tag: &str) -> Result<(), GuestError> {
+        check_tag(tag)?;
+        self.qmp()?.job(Job::Save, tag, &self.nodes()).await
     }
 
     /// Brings the guest back to a snapshot.
     ///
     /// # Errors
     /// When it does not run, or there is none of this name.
-    pub async fn load_snapshot(&self, _tag: &str) -> Result<(), GuestError> {
-        Err(GuestError::Ended)
+    pub async fn load_snapshot(&self, tag: &str) -> Result<(), GuestError> {
+        check_tag(tag)?;
+        // What is held is held in the guest that is left behind: the loaded one knows nothing of it, or too much.
+        let _ = self.input.release_all();
+        self.qmp()?.job(Job::Load, tag, &self.nodes()).await
     }
 
     /// What it shows now.
     ///
     /// # Errors
-    /// When it shows nothing.
+    /// When it does not run, or QEMU refuses.
     pub async fn screenshot(&self) -> Result<RgbImage, GuestError> {
-        Err(GuestError::Ended)
+        let qmp = self.qmp()?;
+        let number = self.shots.fetch_add(1, Relaxed);
+        let file = self.plan.run_dir.path().join(format!("shot{number}.ppm"));
+        let shot = qmp.screendump(&file).await;
+        let bytes = tokio::fs::read(&file).await;
+        let _ = tokio::fs::remove_file(&file).await;
+        shot?;
+        bytes.and_then(|bytes| RgbImage::from_ppm(&bytes)).map_err(|e| io_error(&file, e))
     }
 
-    /// Powers down within `timeout`, and ends everything.
-    pub async fn stop(self, _timeout: Duration) {}
+    /// Makes QEMU look for changes now. Returns when it has answered: a sign of life of its main loop too.
+    ///
+    /// # Errors
+    /// When it does not run, or does not answer.
+    pub async fn refresh(&self) -> Result<(), GuestError> {
+        let unopenable = self.plan.run_dir.path().join("none/refresh");
+        self.shared.kicks.count();
+        match self.qmp()?.screendump(&unopenable).await {
+            // That the file cannot be opened is the plan.
+            Ok(()) | Err(GuestError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Powers down within `timeout`, and ends everything: no process and no socket is left.
+    pub async fn stop(self, timeout: Duration) {
+        if let Err(error) = self.power_down(timeout).await {
+            tracing::debug!(%error, "the guest was gone already");
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            tracing::debug!("the guest was ended");
+        }
+    }
+
+    fn qmp(&self) -> Result<Qmp, GuestError> {
+        let qmp = self.monitor.borrow().clone();
+        qmp.ok_or_else(|| GuestError::NotRunning { state: self.status.borrow().state })
+    }
+
+    /// The disks that a snapshot holds: every one that can be written.
+    fn nodes(&self) -> Vec<String> {
+        let hard_disks = self.plan.profile.disks.iter().filter(|d| d.kind == DiskKind::Disk).count();
+        (0..hard_disks).map(disk_node).collect()
+    }
+}
+
+/// A name that QEMU, its monitor and a command line take as it is.
+fn check_tag(tag: &str) -> Result<(), GuestError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=64).contains(&tag.len()) && tag.chars().all(good) && !tag.starts_with(['-', '.']) {
+        Ok(())
+    } else {
+        Err(GuestError::SnapshotName(tag.to_owned()))
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> GuestError {
+    GuestError::Io { path: path.to_owned(), source }
+}
+
+/// Makes the state folder, and takes it for this guest alone.
+fn claim(folder: &Path) -> Result<File, GuestError> {
+    fs::create_dir_all(folder).map_err(|e| io_error(folder, e))?;
+    let path = folder.join("lock");
+    let lock = File::create(&path).map_err(|e| io_error(&path, e))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(GuestError::InUse { path: folder.to_owned() }),
+        Err(error) => Err(io_error(&path, error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshot_names() {
+        for good in ["a", "desktop-1", "v2.0_x"] {
+            assert!(check_tag(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-x", ".x", "a b", "a,b", "ä", &"x".repeat(65)] {
+            assert!(check_tag(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_state_folder_has_one_owner() {
+        let dir = tempfile::tempdir().expect("dir");
+        let folder = dir.path().join("state");
+        let first = claim(&folder).expect("free");
+        let error = claim(&folder).expect_err("taken").to_string();
+        assert!(error.contains("state") && error.contains("in use"), "{error}");
+        drop(first);
+        claim(&folder).expect("free again");
+    }
 }

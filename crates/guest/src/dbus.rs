@@ -1,0 +1,194 @@
+//! QEMU's D-Bus display: the first backend for picture, sound and input.
+//!
+//! Source: `ui/dbus-display1.xml` of QEMU. QEMU wants a message bus to connect to (peer to peer with sound crashes
+//! QEMU 7.2), so [`bus`] is one, for this one guest: no `dbus-daemon` needed. Picture and sound come over connections of
+//! their own, so that neither waits for the other or for input.
+
+mod bus;
+mod display;
+mod sound;
+
+pub(crate) use bus::{BusSocket, Seat};
+
+use crate::backend::Injector;
+use crate::shared::Shared;
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use zbus::message::{Message, Type};
+use zbus::{Connection, Fd, OwnedVariant, Variant, connection};
+
+#[zbus::proxy(
+    interface = "org.qemu.Display1.Console",
+    default_service = "org.qemu",
+    default_path = "/org/qemu/Display1/Console_0"
+)]
+trait Console {
+    fn register_listener(&self, listener: Fd<'_>) -> zbus::Result<()>;
+}
+
+#[zbus::proxy(
+    interface = "org.qemu.Display1.Keyboard",
+    default_service = "org.qemu",
+    default_path = "/org/qemu/Display1/Console_0"
+)]
+trait Keyboard {
+    fn press(&self, keycode: u32) -> zbus::Result<()>;
+    fn release(&self, keycode: u32) -> zbus::Result<()>;
+}
+
+#[zbus::proxy(
+    interface = "org.qemu.Display1.Mouse",
+    default_service = "org.qemu",
+    default_path = "/org/qemu/Display1/Console_0"
+)]
+trait Mouse {
+    fn press(&self, button: u32) -> zbus::Result<()>;
+    fn release(&self, button: u32) -> zbus::Result<()>;
+    fn rel_motion(&self, dx: i32, dy: i32) -> zbus::Result<()>;
+    fn set_abs_position(&self, x: u32, y: u32) -> zbus::Result<()>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn is_absolute(&self) -> zbus::Result<bool>;
+}
+
+#[zbus::proxy(
+    interface = "org.qemu.Display1.Audio",
+    default_service = "org.qemu",
+    default_path = "/org/qemu/Display1/Audio"
+)]
+trait Audio {
+    fn register_out_listener(&self, listener: Fd<'_>) -> zbus::Result<()>;
+}
+
+/// A guest whose picture, sound and input are attached. Ends its connections when dropped.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) injector: Arc<dyn Injector>,
+    /// End with it: the picture, the sound, and the pointer's mode.
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    _seat: Seat,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Attaches to the QEMU at the other end of `bus`.
+pub(crate) async fn attach(seat: Seat, shared: &Arc<Shared>, with_sound: bool) -> zbus::Result<Attached> {
+    let mut tasks = Vec::with_capacity(3);
+    let bus = seat.connection.clone();
+    let mouse = MouseProxy::builder(&bus).cache_properties(zbus::proxy::CacheProperties::No).build().await?;
+    // Whoever follows changes must begin before asking for the value.
+    tasks.push(tokio::spawn(follow_pointer_mode(zbus::MessageStream::from(&bus), Arc::clone(shared))));
+    shared.pointer_mode(mouse.is_absolute().await?);
+
+    let (ours, theirs) = UnixStream::pair().map_err(io_error)?;
+    let console = ConsoleProxy::new(&bus).await?;
+    // QEMU authenticates us while it answers: both must go on at once.
+    let (registered, stream) = tokio::join!(console.register_listener((&theirs).into()), peer(ours));
+    registered?;
+    drop(theirs);
+    tasks.push(tokio::spawn(display::serve(stream?, Arc::clone(shared))));
+
+    if with_sound {
+        let (ours, theirs) = UnixStream::pair().map_err(io_error)?;
+        let audio = AudioProxy::new(&bus).await?;
+        let (registered, stream) = tokio::join!(audio.register_out_listener((&theirs).into()), peer(ours));
+        registered?;
+        drop(theirs);
+        tasks.push(tokio::spawn(sound::serve(stream?, Arc::clone(shared))));
+    }
+    let keyboard = KeyboardProxy::new(&bus).await?;
+    Ok(Attached { injector: Arc::new(DbusInjector { keyboard, mouse }), tasks, _seat: seat })
+}
+
+fn io_error(error: io::Error) -> zbus::Error {
+    zbus::Error::InputOutput(Arc::new(error))
+}
+
+/// A connection to QEMU over a socket pair, as the stream of its messages: none is lost before the stream exists.
+async fn peer(socket: UnixStream) -> zbus::Result<zbus::MessageStream> {
+    connection::Builder::unix_stream(socket).p2p().build_message_stream().await
+}
+
+/// Answers what QEMU asks a listener for before it sends anything: its properties. `Interfaces` is empty: shared memory
+/// (QEMU 10's `Listener.Unix.Map`) is not used, as it saves nothing for 32 bit modes of the standard card.
+async fn answer_properties(connection: &Connection, message: &Message) -> zbus::Result<bool> {
+    let header = message.header();
+    if header.interface().is_none_or(|name| name.as_str() != "org.freedesktop.DBus.Properties") {
+        return Ok(false);
+    }
+    let interfaces = || OwnedVariant::try_from(Variant::from(Vec::<String>::new()));
+    match header.member().map(|name| name.as_str()) {
+        Some("GetAll") => {
+            let all = HashMap::from([("Interfaces", interfaces()?)]);
+            connection.reply(&header, &all).await?;
+        }
+        Some("Get") => connection.reply(&header, &interfaces()?).await?,
+        _ => connection.reply_error(&header, "org.freedesktop.DBus.Error.UnknownMethod", &"read only").await?,
+    }
+    Ok(true)
+}
+
+/// Replies to a call that wants it: QEMU's own calls to listeners do not.
+async fn done(connection: &Connection, message: &Message) -> zbus::Result<()> {
+    let no_reply = zbus::message::Flags::NO_REPLY_EXPECTED;
+    if message.message_type() == Type::MethodCall && !message.primary_header().flags().contains(no_reply) {
+        connection.reply(&message.header(), &()).await?;
+    }
+    Ok(())
+}
+
+async fn follow_pointer_mode(mut messages: zbus::MessageStream, shared: Arc<Shared>) {
+    use futures::StreamExt as _;
+    while let Some(Ok(message)) = messages.next().await {
+        if message.message_type() != Type::Signal
+            || message.header().member().is_none_or(|name| name.as_str() != "PropertiesChanged")
+        {
+            continue;
+        }
+        let body = message.body();
+        let Ok((interface, changed, _)) = body.deserialize::<(&str, HashMap<&str, Variant<'_>>, Vec<&str>)>() else {
+            continue;
+        };
+        if interface != "org.qemu.Display1.Mouse" {
+            continue;
+        }
+        if let Some(Variant::Bool(absolute)) = changed.get("IsAbsolute") {
+            shared.pointer_mode(*absolute);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DbusInjector {
+    keyboard: KeyboardProxy<'static>,
+    mouse: MouseProxy<'static>,
+}
+
+#[async_trait]
+impl Injector for DbusInjector {
+    async fn key(&self, number: u32, pressed: bool) -> io::Result<()> {
+        let done = if pressed { self.keyboard.press(number).await } else { self.keyboard.release(number).await };
+        done.map_err(io::Error::other)
+    }
+
+    async fn button(&self, number: u32, pressed: bool) -> io::Result<()> {
+        let done = if pressed { self.mouse.press(number).await } else { self.mouse.release(number).await };
+        done.map_err(io::Error::other)
+    }
+
+    async fn motion(&self, dx: i32, dy: i32) -> io::Result<()> {
+        self.mouse.rel_motion(dx, dy).await.map_err(io::Error::other)
+    }
+
+    async fn position(&self, x: u32, y: u32) -> io::Result<()> {
+        self.mouse.set_abs_position(x, y).await.map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,69 @@
+//! What the tasks of one guest share, over all of its QEMUs.
+
+use crate::kick::Kicks;
+use crate::sink::{DisplaySink, SoundSink};
+use loco_model::{Rect, Size};
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Sinks, the last known picture's size, and who wants to know of damage.
+pub(crate) struct Shared {
+    display: Mutex<Box<dyn DisplaySink>>,
+    sound: Mutex<Box<dyn SoundSink>>,
+    /// The picture's size; `None` while there is none.
+    pub(crate) size: watch::Sender<Option<Size>>,
+    /// Whether the guest takes absolute positions; `None` while unknown.
+    pub(crate) absolute: watch::Sender<Option<bool>>,
+    pub(crate) kicks: Arc<Kicks>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("size", &*self.size.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(display: Box<dyn DisplaySink>, sound: Box<dyn SoundSink>) -> Self {
+        Self {
+            display: Mutex::new(display),
+            sound: Mutex::new(sound),
+            size: watch::Sender::new(None),
+            absolute: watch::Sender::new(None),
+            kicks: Arc::new(Kicks::default()),
+        }
+    }
+
+    pub(crate) fn scanout(&self, size: Size, stride_bytes: u32, pixels: &[u8]) {
+        self.size.send_if_modified(|old| old.replace(size) != Some(size));
+        self.display.lock().scanout(size, stride_bytes, pixels);
+        self.kicks.damage(Instant::now());
+    }
+
+    /// A part that does not lie within the picture is dropped.
+    pub(crate) fn update(&self, rect: Rect, stride_bytes: u32, pixels: &[u8]) {
+        let size = *self.size.borrow();
+        if size.is_some_and(|size| rect.right() <= size.width && rect.bottom() <= size.height) {
+            self.display.lock().update(rect, stride_bytes, pixels);
+            self.kicks.damage(Instant::now());
+        }
+    }
+
+    pub(crate) fn display_disabled(&self) {
+        self.size.send_replace(None);
+        self.display.lock().disabled();
+    }
+
+    pub(crate) fn pointer_mode(&self, absolute: bool) {
+        if self.absolute.send_replace(Some(absolute)) != Some(absolute) {
+            self.display.lock().pointer_mode(absolute);
+        }
+    }
+
+    pub(crate) fn sound(&self, call: impl FnOnce(&mut dyn SoundSink)) {
+        call(&mut **self.sound.lock());
+    }
+}
