@@ -188,14 +188,19 @@ impl Screen {
         Ok(reply.reply()?.data)
     }
 
-    /// Puts the pointer into the middle of `place` and the keyboard under it.
+    /// Puts the pointer into the middle of `place` and gives the keyboard to the window there: without a window manager
+    /// nobody else does.
     ///
     /// # Errors
-    /// When the X server is gone.
+    /// When the X server is gone, or no window is there.
     pub fn point_at(&self, place: Place) -> Result<()> {
         let (x, y) = (place.x + place.size.width / 2, place.y + place.size.height / 2);
         self.connection.warp_pointer(x11rb::NONE, self.root, 0, 0, 0, 0, i16::try_from(x)?, i16::try_from(y)?)?;
-        self.connection.set_input_focus(InputFocus::POINTER_ROOT, InputFocus::POINTER_ROOT, x11rb::CURRENT_TIME)?;
+        let window = self.connection.query_pointer(self.root)?.reply()?.child;
+        if window == x11rb::NONE {
+            bail!("no window at {x}, {y}");
+        }
+        self.connection.set_input_focus(InputFocus::POINTER_ROOT, window, x11rb::CURRENT_TIME)?;
         Ok(self.connection.flush()?)
     }
 
