@@ -1,25 +1,92 @@
 //! The window: grid, overlay, sound out, keyboard and pointer.
 //!
-//! A process of its own. All it knows comes from the control plane's API and from the agents.
+//! A process of its own. All it knows comes from the control plane's API and from the agents. One loop ([`app`]) takes
+//! events and draws; what it decides by is pure: where things lie ([`scene`]), who gets which input ([`input`]), how often
+//! is drawn ([`pace`]), what the numbers say ([`statistics`]).
 
+pub mod app;
 mod args;
+pub mod automation;
 pub mod control;
 mod error;
+pub mod hud;
 pub mod input;
 pub mod pace;
 pub mod render;
 pub mod scene;
 pub mod session;
 pub mod sound;
+pub mod statistics;
 
 pub use args::{Scaling, ViewArgs, parse_size};
 pub use error::ViewError;
+
+use app::{Event, Parts, Post};
+use control::Update;
+use session::{Connector, WhepConnector};
+use std::sync::{Arc, mpsc};
 
 /// Runs the viewer on the calling thread, which must be the process's first one, until the window is closed.
 ///
 /// # Errors
 /// When it cannot start (see [`ViewError`]); trouble with the control plane or an agent later on is shown, not returned.
-pub fn run(args: &ViewArgs) -> Result<(), ViewError> {
-    tracing::info!(api = %args.api, offscreen = args.offscreen, "viewer starts");
-    Ok(())
+pub fn run(args: ViewArgs) -> Result<(), ViewError> {
+    let api = control::check_url(&args.api)?;
+    let tokens = control::open_token(&args.token_file)?;
+    let client = loco_http::Client::new(tokens.clone())
+        .map_err(|error| ViewError::BadUrl { url: api.clone(), why: error.to_string() })?;
+    run_with(args, move |runtime, post| {
+        let connector = WhepConnector { runtime: runtime.clone(), tokens };
+        let connection = control::place(&api);
+        runtime.spawn(control::follow(client, api, move |update: Update| post(Event::Control(update))));
+        (Box::new(connector), connection)
+    })
+}
+
+/// Runs the viewer on instances and sessions that the caller makes; the loop, the window and the drawing are the same.
+/// `source` is called once; it returns what makes sessions, and where they are for people.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run_with(
+    args: ViewArgs,
+    source: impl FnOnce(&tokio::runtime::Handle, Post) -> (Box<dyn Connector>, String),
+) -> Result<(), ViewError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("viewer")
+        .enable_all()
+        .build()
+        .map_err(|source| ViewError::Start { what: "the runtime", source })?;
+    let handle = runtime.handle().clone();
+    let socket = args.automation.clone();
+    let offscreen = args.offscreen;
+    let prepare = |post: Post| -> Result<Parts, ViewError> {
+        if let Some(path) = &args.automation {
+            let listener = {
+                let _in_runtime = handle.enter();
+                automation::open(path)?
+            };
+            handle.spawn(automation::serve(listener, Arc::clone(&post)));
+        }
+        let (connector, connection) = source(&handle, Arc::clone(&post));
+        Ok(Parts { args, post, connector, connection })
+    };
+    let result = if offscreen {
+        let (sender, events) = mpsc::channel();
+        // After the loop's end nobody listens, and nothing is lost by that.
+        let post: Post = Arc::new(move |event| drop(sender.send(event)));
+        prepare(post).and_then(|parts| app::run_offscreen(parts, &events))
+    } else {
+        app::run_window(prepare)
+    };
+    if let Some(path) = socket
+        && let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "the automation socket stays");
+    }
+    // Sessions say goodbye on it; what does not end soon is cut off.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
 }

@@ -1,0 +1,278 @@
+//! The viewer itself: one loop that takes events, decides what must be drawn, and draws it. Windows and the off-screen
+//! mode are hosts of the same thing.
+
+mod actions;
+mod commands;
+mod draw;
+mod event;
+mod files;
+mod offscreen;
+mod view;
+mod wall;
+mod window;
+
+pub use event::{Event, Host, Post};
+pub use wall::{Fader, Tile, Wall};
+
+use crate::args::{Scaling, ViewArgs};
+use crate::error::ViewError;
+use crate::hud::Toast;
+use crate::input::Router;
+use crate::pace::Pacer;
+use crate::render::{Completion, Gpu, Renderer};
+use crate::scene::{Layout, View};
+use crate::session::Connector;
+use crate::sound::{Output, SoundConfig, SoundSystem};
+use loco_media::stats::{Histogram, Rate};
+use loco_model::{InstanceId, Size};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use offscreen::run as run_offscreen;
+pub(crate) use window::run as run_window;
+
+/// How long a toast stays.
+const TOAST: Duration = Duration::from_secs(5);
+
+/// Everything that the viewer knows.
+pub struct App {
+    args: ViewArgs,
+    post: Post,
+    started: Instant,
+    connector: Box<dyn Connector>,
+    sound: SoundSystem,
+    wall: Wall,
+    router: Router,
+    view: View,
+    places: Option<usize>,
+    scaling: Scaling,
+    layout: Layout,
+    size: Size,
+    scale: f32,
+    full_screen: bool,
+    hidden: bool,
+
+    gpu: Gpu,
+    renderer: Renderer,
+    completion: Completion,
+    pacer: Pacer,
+    hud: egui::Context,
+    /// Where the HUD's own buttons lie, in points.
+    taken: Vec<egui::Rect>,
+
+    connection: String,
+    trouble: Option<String>,
+    master: Fader,
+    output: Output,
+    statistics_shown: bool,
+    toasts: Vec<(Toast, Instant)>,
+    toast_count: u64,
+    edges_until: Option<Instant>,
+
+    dirty: Dirty,
+    in_flight: bool,
+    waiting_reads: Vec<draw::WaitingRead>,
+    watches: Vec<commands::Watch>,
+    drawn: Vec<(u64, InstanceId, Instant)>,
+    numbers: Numbers,
+    wake_at: Option<Instant>,
+    ended: Option<Result<(), ViewError>>,
+}
+
+/// What must be made anew before the next drawing.
+#[derive(Clone, Copy, Debug)]
+struct Dirty {
+    layout: bool,
+    hud: bool,
+    ground: bool,
+    /// The window must be shown the target again, though nothing in it changed.
+    shown: bool,
+}
+
+/// What the renderer costs.
+#[derive(Default)]
+struct Numbers {
+    drawings: Rate,
+    device: Histogram,
+    record: Histogram,
+    draw_count: u64,
+    next_sample: Option<Instant>,
+    cpu: Option<(Instant, Duration)>,
+    cores: Option<f32>,
+}
+
+/// What an app starts from.
+pub struct Parts {
+    /// Command line.
+    pub args: ViewArgs,
+    /// Brings events into the loop.
+    pub post: Post,
+    /// Makes sessions.
+    pub connector: Box<dyn Connector>,
+    /// Where we are connected to, for people.
+    pub connection: String,
+}
+
+impl App {
+    /// Sets everything up.
+    ///
+    /// # Errors
+    /// When no adapter can draw, or a thread cannot be started.
+    pub fn new(parts: Parts, host: &mut dyn Host, size: Size, scale: f32) -> Result<Self, ViewError> {
+        let Parts { args, post, connector, connection } = parts;
+        let gpu = host.gpu(size, lost(&post))?;
+        let renderer = Renderer::new(&gpu, size);
+        let finished = Arc::clone(&post);
+        let completion = Completion::start(move |work| finished(Event::Finished(work)))?;
+        let pacer = pacer(&gpu, host.refresh_hz());
+        let output = if args.offscreen { Output::Null } else { Output::Default };
+        let wake = Arc::clone(&post);
+        let sound =
+            SoundSystem::start(SoundConfig { output: output.clone(), wake: Arc::new(move || wake(Event::Sound)) });
+        let hud = egui::Context::default();
+        crate::hud::install(&hud);
+        Ok(Self {
+            scaling: args.scaling,
+            full_screen: args.fullscreen,
+            args,
+            post,
+            started: Instant::now(),
+            connector,
+            sound,
+            wall: Wall::default(),
+            router: Router::default(),
+            view: View::Grid,
+            places: None,
+            layout: Layout::default(),
+            size,
+            scale,
+            hidden: false,
+            gpu,
+            renderer,
+            completion,
+            pacer,
+            hud,
+            taken: Vec::new(),
+            connection,
+            trouble: None,
+            master: Fader::default(),
+            output,
+            statistics_shown: false,
+            toasts: Vec::new(),
+            toast_count: 0,
+            edges_until: None,
+            dirty: Dirty { layout: true, hud: true, ground: true, shown: true },
+            in_flight: false,
+            waiting_reads: Vec::new(),
+            watches: Vec::new(),
+            drawn: Vec::new(),
+            numbers: Numbers::default(),
+            wake_at: None,
+            ended: None,
+        })
+    }
+
+    /// The result, once the viewer is to end.
+    pub fn ended(&mut self) -> Option<Result<(), ViewError>> {
+        self.ended.take()
+    }
+
+    /// Ends without trouble.
+    pub fn end(&mut self) {
+        self.ended.get_or_insert(Ok(()));
+    }
+
+    /// egui's context, for hosts that feed it.
+    #[must_use]
+    pub fn hud(&self) -> &egui::Context {
+        &self.hud
+    }
+
+    /// Takes one event.
+    pub fn event(&mut self, host: &mut dyn Host, event: Event) {
+        match event {
+            Event::Frame(id) => {
+                if let Some(tile) = self.wall.tile_mut(id) {
+                    tile.pending = true;
+                }
+            }
+            Event::Session(id) => self.session_changed(host, id),
+            Event::Control(update) => self.control(host, update),
+            Event::Finished(work) => self.finished(work),
+            Event::Sound => {
+                self.dirty.ground = true;
+                self.dirty.hud |= self.hud.any_popup_open();
+            }
+            Event::Automation(request) => self.command(host, request),
+            Event::AutomationClosed(connection) => self.watches.retain(|watch| watch.connection != connection),
+            Event::Saved(result) => {
+                let line = match result {
+                    Ok(path) => format!("Saved {}", path.display()),
+                    Err(why) => format!("The screenshot was not saved: {why}"),
+                };
+                self.toast(line);
+            }
+            // The loop turns after every event, and sees it.
+            Event::DeviceLost => {}
+            Event::Quit => self.end(),
+        }
+    }
+
+    /// The window has another size.
+    pub fn resized(&mut self, size: Size, scale: f32) {
+        if size.area() == 0 {
+            self.hidden = true;
+            return;
+        }
+        self.hidden = false;
+        if size != self.size {
+            self.gpu.resize(size);
+            self.renderer.resize(&self.gpu, size);
+        }
+        (self.size, self.scale) = (size, scale);
+        self.dirty = Dirty { layout: true, hud: true, ground: true, shown: true };
+    }
+
+    /// The window is covered, or seen again.
+    pub fn set_hidden(&mut self, hidden: bool) {
+        self.hidden = hidden;
+        self.dirty.shown = true;
+    }
+
+    /// The window system lost what was shown.
+    pub fn show_again(&mut self) {
+        self.dirty.shown = true;
+    }
+
+    /// Something that egui reacts to happened.
+    pub fn hud_changed(&mut self) {
+        self.dirty.hud = true;
+        if self.layout.enlarged {
+            if self.edges_until.is_none() {
+                self.dirty.ground = true;
+            }
+            self.edges_until = Some(Instant::now() + view::EDGES);
+        }
+    }
+
+    /// Says something in a line at the lower right.
+    fn toast(&mut self, text: String) {
+        self.toast_count += 1;
+        self.toasts.push((Toast { number: self.toast_count, text }, Instant::now() + TOAST));
+        self.dirty.hud = true;
+    }
+
+    fn screenshot_path(&self, what: &str) -> PathBuf {
+        files::screenshot_path(self.args.screenshots.as_deref(), what)
+    }
+}
+
+fn lost(post: &Post) -> Box<dyn Fn() + Send + Sync> {
+    let post = Arc::clone(post);
+    Box::new(move || post(Event::DeviceLost))
+}
+
+fn pacer(gpu: &Gpu, refresh_hz: Option<f64>) -> Pacer {
+    if gpu.draws_on_cpu() { Pacer::for_cpu() } else { Pacer::for_gpu(refresh_hz.unwrap_or(60.0)) }
+}

@@ -1,0 +1,251 @@
+//! What happens: the control plane's word, sessions that come and go, what a person did and asked for.
+
+use super::event::Host;
+use super::files::write_png;
+use super::{App, Event, Fader};
+use crate::control::Update;
+use crate::error::ViewError;
+use crate::hud::Ask;
+use crate::input::router::Surroundings;
+use crate::input::{Action, Command, Input};
+use crate::scene::View;
+use loco_media::SessionState;
+use loco_model::api::Instance;
+use loco_model::{InstanceId, Rect};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long after an input a picture counts as its answer.
+const ANSWER: Duration = Duration::from_millis(150);
+
+impl App {
+    /// The control plane said something.
+    pub(super) fn control(&mut self, host: &mut dyn Host, update: Update) {
+        match update {
+            Update::All(instances) => {
+                self.trouble = None;
+                for id in InstanceId::all().filter(|id| !instances.iter().any(|i| i.id == *id)) {
+                    self.remove(host, id);
+                }
+                for instance in instances {
+                    self.set(host, instance);
+                }
+            }
+            Update::One(instance) => self.set(host, instance),
+            Update::Removed(id) => self.remove(host, id),
+            Update::Lost { reason } => self.trouble = Some(reason),
+            Update::Refused { status } => {
+                self.ended.get_or_insert(Err(ViewError::Refused {
+                    url: self.args.api.clone(),
+                    path: self.args.token_file.clone(),
+                    status,
+                }));
+            }
+        }
+        self.dirty.layout = true;
+    }
+
+    fn set(&mut self, host: &mut dyn Host, instance: Instance) {
+        let id = instance.id;
+        if self.wall.set(instance, self.connector.as_ref(), &self.sound, &self.post) {
+            self.session_changed(host, id);
+        }
+    }
+
+    fn remove(&mut self, host: &mut dyn Host, id: InstanceId) {
+        if self.wall.remove(id, &self.sound) {
+            let mut actions = Vec::new();
+            self.router.removed(id, &mut actions);
+            self.act(host, actions);
+            self.renderer.forget_picture(id);
+        }
+    }
+
+    /// An instance's session has another state, or is another.
+    pub(super) fn session_changed(&mut self, host: &mut dyn Host, id: InstanceId) {
+        let Some(tile) = self.wall.tile_mut(id) else { return };
+        let state = tile.session().map(crate::session::Session::state);
+        if state == tile.state {
+            return;
+        }
+        let before = std::mem::replace(&mut tile.state, state);
+        let connected = tile.connected();
+        tracing::debug!(%id, ?before, now = ?tile.state, "session");
+        if connected || before == Some(SessionState::Connected) {
+            let mut actions = Vec::new();
+            self.router.session_changed(id, connected, &mut actions);
+            self.act(host, actions);
+        }
+        // Colour, plate and message follow the state.
+        self.style_pictures();
+        self.dirty.hud = true;
+    }
+
+    /// Takes what a person did.
+    pub fn input(&mut self, host: &mut dyn Host, input: Input) {
+        let mut actions = Vec::new();
+        let around = Surroundings {
+            layout: &self.layout,
+            pointer_taken: self.pointer_taken(host),
+            keyboard_taken: self.hud.any_popup_open(),
+        };
+        self.router.input(input, self.started.elapsed(), around, &mut actions);
+        self.act(host, actions);
+    }
+
+    /// Whether keys belong to a menu and not to a guest.
+    #[must_use]
+    pub fn keyboard_taken(&self) -> bool {
+        self.hud.any_popup_open()
+    }
+
+    /// Whether the pointer belongs to the focused guest alone.
+    #[must_use]
+    pub fn captured(&self) -> bool {
+        self.router.captured()
+    }
+
+    fn pointer_taken(&self, _host: &dyn Host) -> bool {
+        let Some(at) = self.hud.pointer_latest_pos() else { return false };
+        let on_menu = self.hud.layer_id_at(at).is_some_and(|layer| layer.order != egui::Order::Background);
+        on_menu || self.taken.iter().any(|rect| rect.contains(at))
+    }
+
+    /// Carries out what the router decided.
+    pub(super) fn act(&mut self, host: &mut dyn Host, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Keys(id, event) => self.send(id, |session| session.send_keys(event)),
+                Action::Pointer(id, pointer) => self.send(id, |session| session.send_pointer(pointer)),
+                Action::Focused(id) => {
+                    if matches!(self.view, View::Enlarged(_)) {
+                        self.set_view(View::Enlarged(id));
+                    }
+                    self.dirty.layout |= self.layout.place(id).is_none();
+                    self.dirty.hud = true;
+                }
+                Action::Captured(captured) => {
+                    host.capture(captured);
+                    self.dirty.hud = true;
+                }
+                Action::Do(command) => self.carry_out(host, command),
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        id: InstanceId,
+        how: impl FnOnce(&dyn crate::session::Session) -> Result<(), loco_media::SendInputError>,
+    ) {
+        let Some(tile) = self.wall.tile_mut(id) else { return };
+        let sent = tile.session().map(how);
+        tile.answers_until = Some(Instant::now() + ANSWER);
+        if let Some(Err(error)) = sent {
+            tracing::debug!(%id, %error, "input");
+        }
+    }
+
+    fn carry_out(&mut self, host: &mut dyn Host, command: Command) {
+        match command {
+            Command::Enlarge(id) => self.toggle_enlarged(id),
+            Command::FullScreen => self.toggle_full_screen(host),
+            Command::Screenshot => self.take_screenshot(None),
+            Command::Statistics => self.toggle_statistics(),
+            Command::CopyStatistics => self.copy_statistics(host),
+            Command::Mute(id) => self.toggle_mute(id),
+            Command::PointerMode(..) => self.dirty.hud = true,
+        }
+    }
+
+    /// Does what was asked for in the HUD.
+    pub(super) fn asked(&mut self, host: &mut dyn Host, ask: Ask) {
+        let mut actions = Vec::new();
+        match ask {
+            Ask::Focus(id) => self.router.set_focus(Some(id), &mut actions),
+            Ask::Enlarge(id) => self.toggle_enlarged(id),
+            Ask::Screenshot(id) => self.take_screenshot(id),
+            Ask::Mute(id) => self.toggle_mute(id),
+            Ask::Volume(id, volume) => {
+                let fader = Fader { volume, ..self.wall.fader(id) };
+                self.wall.set_fader(id, fader, &self.sound);
+            }
+            Ask::Master(volume) => {
+                self.master.volume = volume;
+                self.sound.set_master(volume);
+            }
+            Ask::MasterMute => {
+                self.master.muted = !self.master.muted;
+                self.sound.set_master_mute(self.master.muted);
+            }
+            Ask::SoundOutput(output) => {
+                self.sound.set_device(output.clone());
+                self.output = output;
+            }
+            Ask::PointerMode(id, mode) => self.router.set_pointer_mode(id, mode, &mut actions),
+            Ask::Statistics => self.toggle_statistics(),
+            Ask::CopyStatistics => self.copy_statistics(host),
+            Ask::FullScreen => self.toggle_full_screen(host),
+            Ask::Scaling(scaling) => {
+                self.scaling = scaling;
+                self.dirty.layout = true;
+            }
+            Ask::Dismiss(number) => self.toasts.retain(|(toast, _)| toast.number != number),
+        }
+        self.act(host, actions);
+        self.dirty.hud = true;
+    }
+
+    fn toggle_enlarged(&mut self, id: InstanceId) {
+        let view = if self.view == View::Enlarged(id) { View::Grid } else { View::Enlarged(id) };
+        self.set_view(view);
+    }
+
+    fn toggle_full_screen(&mut self, host: &mut dyn Host) {
+        self.full_screen = !self.full_screen;
+        host.full_screen(self.full_screen);
+        self.dirty.hud = true;
+    }
+
+    fn toggle_mute(&mut self, id: InstanceId) {
+        let fader = self.wall.fader(id);
+        self.wall.set_fader(id, Fader { muted: !fader.muted, ..fader }, &self.sound);
+        self.dirty.hud = true;
+    }
+
+    pub(super) fn toggle_statistics(&mut self) {
+        self.statistics_shown = !self.statistics_shown;
+        self.numbers.next_sample = None;
+        self.dirty.hud = true;
+    }
+
+    fn copy_statistics(&mut self, host: &mut dyn Host) {
+        host.copy(self.sheet().text());
+        self.toast("Statistics copied".to_owned());
+    }
+
+    fn take_screenshot(&mut self, id: Option<InstanceId>) {
+        let (rect, what) = match id.and_then(|id| self.layout.place(id)) {
+            Some(place) => (place.picture, place.id.map_or_else(|| "loco".to_owned(), |id| id.to_string())),
+            None => (Rect::new(0, 0, self.size.width, self.size.height), "loco".to_owned()),
+        };
+        let post = Arc::clone(&self.post);
+        self.save(rect, self.screenshot_path(&what), move |result| post(Event::Saved(result)));
+    }
+
+    /// Saves a rectangle of the next drawing as PNG, on a thread of its own.
+    pub(super) fn save(
+        &mut self,
+        rect: Rect,
+        path: PathBuf,
+        tell: impl FnOnce(Result<PathBuf, String>) + Send + 'static,
+    ) {
+        self.read_back(rect, move |picture| {
+            let write = move || tell(write_png(&path, &picture).map(|()| path));
+            if let Err(error) = std::thread::Builder::new().name("viewer-png".into()).spawn(write) {
+                tracing::error!(%error, "no thread for a screenshot");
+            }
+        });
+    }
+}

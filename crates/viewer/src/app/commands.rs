@@ -1,0 +1,247 @@
+//! The automation channel's commands.
+
+use super::event::Host;
+use super::view::latency_ms;
+use super::{App, Fader, Tile};
+use crate::automation::{Order, PointerOrder, Reply, Request, WatchTile};
+use crate::input::{Input, PointerMode};
+use crate::render::completion::Deliver;
+use crate::scene::View;
+use base64::Engine as _;
+use loco_model::{InstanceId, Rect};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// A rectangle of a tile's picture that a tool wants to see whenever it is drawn.
+pub(super) struct Watch {
+    pub(super) connection: u64,
+    pub(super) id: InstanceId,
+    pub(super) rect: Rect,
+    reply: Reply,
+}
+
+impl Watch {
+    /// Tells what was read back.
+    pub(super) fn deliver(&self) -> Deliver {
+        let (reply, id) = (self.reply.clone(), self.id);
+        Box::new(move |picture| {
+            let luma = base64::engine::general_purpose::STANDARD.encode(picture.luma());
+            reply.line(&json!({
+                "watch": id, "presented_at_us": picture.at_us, "present": picture.drawing,
+                "width": picture.width, "height": picture.height, "luma": luma,
+            }));
+        })
+    }
+}
+
+fn four(rect: Rect) -> [u32; 4] {
+    [rect.x, rect.y, rect.width, rect.height]
+}
+
+fn finite(db: f32) -> Option<f32> {
+    db.is_finite().then_some(db)
+}
+
+impl App {
+    /// Does what a tool asks for, and answers.
+    pub(super) fn command(&mut self, host: &mut dyn Host, request: Request) {
+        let Request { id, order, reply, connection } = request;
+        let answer = match order {
+            Order::Screenshot { path } => {
+                let rect = Rect::new(0, 0, self.size.width, self.size.height);
+                // What changed until now is to be on it.
+                self.dirty.hud = true;
+                self.save(rect, path, move |result| match result {
+                    Ok(path) => reply.ok(id, &json!({ "path": path })),
+                    Err(why) => reply.error(id, &why),
+                });
+                return;
+            }
+            Order::Watch { tiles } => self.watch(connection, &tiles, &reply),
+            Order::Quit => {
+                reply.ok(id, &Value::Null);
+                self.end();
+                return;
+            }
+            other => self.order(host, other, connection),
+        };
+        match answer {
+            Ok(value) => reply.ok(id, &value),
+            Err(why) => reply.error(id, &why),
+        }
+    }
+
+    fn order(&mut self, host: &mut dyn Host, order: Order, connection: u64) -> Result<Value, String> {
+        let mut actions = Vec::new();
+        match order {
+            Order::Wall => return Ok(self.describe()),
+            Order::Focus { tile } => {
+                self.known(tile)?;
+                self.router.set_focus(Some(tile), &mut actions);
+            }
+            Order::Layout { tiles } => {
+                if !matches!(tiles, 1 | 4 | 9) {
+                    return Err(format!("tiles is {tiles}; allowed are 1, 4 and 9"));
+                }
+                self.places = Some(tiles);
+                self.set_view(View::Grid);
+            }
+            Order::Enlarge { tile } => match tile {
+                Some(tile) => {
+                    self.known(tile)?;
+                    self.set_view(View::Enlarged(tile));
+                }
+                None => self.set_view(View::Grid),
+            },
+            Order::Mute { tile, muted } => {
+                let fader = Fader { muted, ..self.wall.fader(tile) };
+                self.wall.set_fader(tile, fader, &self.sound);
+            }
+            Order::Volume { tile, volume } => {
+                if !(0.0..=1.0).contains(&volume) {
+                    return Err(format!("volume is {volume}; allowed is 0 to 1"));
+                }
+                let fader = Fader { volume, ..self.wall.fader(tile) };
+                self.wall.set_fader(tile, fader, &self.sound);
+            }
+            Order::Statistics { shown } => {
+                if self.statistics_shown != shown {
+                    self.toggle_statistics();
+                }
+                let sheet = self.sheet();
+                self.dirty.hud = true;
+                return Ok(json!({ "text": sheet.text() }));
+            }
+            Order::Key { tile, code, pressed } => {
+                self.focus_for(host, tile)?;
+                let at_us = loco_media::clock::now_us();
+                self.input(host, Input::Key(code, pressed));
+                return Ok(json!({ "injected_at_us": at_us }));
+            }
+            Order::Pointer(pointer) => return self.point(host, pointer),
+            Order::Unwatch => self.watches.retain(|watch| watch.connection != connection),
+            Order::Screenshot { .. } | Order::Watch { .. } | Order::Quit => {}
+        }
+        self.act(host, actions);
+        self.dirty.hud = true;
+        Ok(Value::Null)
+    }
+
+    fn known(&self, id: InstanceId) -> Result<&Tile, String> {
+        self.wall.tile(id).ok_or_else(|| format!("{id} is not on this wall"))
+    }
+
+    fn focus_for(&mut self, host: &mut dyn Host, tile: Option<InstanceId>) -> Result<(), String> {
+        if let Some(tile) = tile {
+            self.known(tile)?;
+            let mut actions = Vec::new();
+            self.router.set_focus(Some(tile), &mut actions);
+            self.act(host, actions);
+        }
+        Ok(())
+    }
+
+    fn point(&mut self, host: &mut dyn Host, pointer: PointerOrder) -> Result<Value, String> {
+        self.focus_for(host, pointer.tile)?;
+        let id = self.router.focus().ok_or("no instance has the focus")?;
+        if self.router.pointer_mode(id) == PointerMode::Relative && !self.router.captured() {
+            let mut actions = Vec::new();
+            self.router.set_captured(true, &mut actions);
+            self.act(host, actions);
+        }
+        let at_us = loco_media::clock::now_us();
+        if let Some([dx, dy]) = pointer.motion {
+            self.input(host, Input::Motion(dx, dy));
+        }
+        if let Some([x, y]) = pointer.position {
+            let picture = self.layout.place(id).ok_or_else(|| format!("{id} is not on the screen"))?.picture;
+            self.input(host, Input::Moved(f64::from(picture.x) + x, f64::from(picture.y) + y));
+        }
+        if let (Some(button), Some(pressed)) = (pointer.button, pointer.pressed) {
+            self.input(host, Input::Button(button, pressed));
+        }
+        if let Some([x, y]) = pointer.wheel {
+            self.input(host, Input::Wheel(x, y));
+        }
+        Ok(json!({ "injected_at_us": at_us }))
+    }
+
+    fn watch(&mut self, connection: u64, tiles: &[WatchTile], reply: &Reply) -> Result<Value, String> {
+        let mut watches = Vec::new();
+        for tile in tiles {
+            self.known(tile.id)?;
+            let [x, y, width, height] = tile.rect;
+            let rect = Rect::new(x, y, width, height);
+            let picture = self.layout.place(tile.id).map_or(Rect::default(), |place| place.picture);
+            let whole = Rect::new(0, 0, picture.width, picture.height);
+            if rect.is_empty() || rect.intersection(whole) != rect {
+                return Err(format!(
+                    "{}: {:?} does not lie in its picture of {}x{}",
+                    tile.id, tile.rect, picture.width, picture.height
+                ));
+            }
+            // Told once as it is now, then whenever it is drawn.
+            self.renderer.draw_rect(Rect { x: picture.x + x, y: picture.y + y, ..rect });
+            watches.push(Watch { connection, id: tile.id, rect, reply: reply.clone() });
+        }
+        self.watches.retain(|watch| watch.connection != connection);
+        self.watches.extend(watches);
+        Ok(Value::Null)
+    }
+
+    /// What is on the wall.
+    fn describe(&self) -> Value {
+        let now = Instant::now();
+        let tiles: Vec<_> = self.wall.iter().map(|(id, tile)| self.describe_tile(id, tile, now)).collect();
+        json!({
+            "size": [self.size.width, self.size.height],
+            "drawn": self.numbers.draw_count,
+            "adapter": self.gpu.info.name,
+            "rate_limit": self.pacer.rate(),
+            "record_ms": self.numbers.record.percentiles(now),
+            "device_ms": self.numbers.device.percentiles(now),
+            "trouble": self.trouble,
+            "tiles": tiles,
+        })
+    }
+
+    fn describe_tile(&self, id: InstanceId, tile: &Tile, now: Instant) -> Value {
+        let place = self.layout.place(id);
+        let numbers = self.tile_numbers(id, tile, now);
+        let latency = latency_ms(&numbers);
+        let session = numbers.session;
+        let fader = self.wall.fader(id);
+        let audio = self.sound.levels(id).map(|levels| {
+            json!({
+                "peak_dbfs": finite(levels.peak_dbfs[0].max(levels.peak_dbfs[1])),
+                "magnitude_dbfs": finite(levels.magnitude_dbfs[0].max(levels.magnitude_dbfs[1])),
+                "input_peak_dbfs": finite(levels.input_peak_dbfs),
+                "clipped": levels.clipped,
+                "muted": fader.muted,
+                "volume": fader.volume,
+            })
+        });
+        let focused = self.router.focus() == Some(id);
+        json!({
+            "id": id,
+            "name": tile.instance.name,
+            "state": numbers.state,
+            "message": tile.plate().message.map(|message| message.line),
+            "picture": place.filter(|_| tile.has_picture).map(|place| four(place.picture)),
+            "tile": place.map_or([0; 4], |place| four(place.tile)),
+            "focused": focused,
+            "captured": focused && self.router.captured(),
+            "stats": {
+                "fps_sent": session.fps_sent,
+                "fps_received": session.fps_received,
+                "fps_decoded": session.fps_decoded,
+                "fps_shown": numbers.fps_shown,
+                "bytes_per_s": session.bytes_per_second,
+                "latency_ms_p50": latency,
+                "draw_ms": numbers.draw,
+                "session": session,
+            },
+            "audio": audio,
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! The instances that the viewer knows, and its session to each.
+
+use super::event::{Event, Post};
+use crate::scene::Plate;
+use crate::session::{Connector, Session};
+use crate::sound::SoundSystem;
+use crate::statistics::Trace;
+use loco_media::stats::{Histogram, Rate};
+use loco_media::{SessionState, Wake};
+use loco_model::api::{Endpoints, Instance};
+use loco_model::{InstanceId, InstanceState};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A volume and a mute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fader {
+    /// Position, 0..=1.
+    pub volume: f32,
+    /// Silenced.
+    pub muted: bool,
+}
+
+impl Default for Fader {
+    fn default() -> Self {
+        Self { volume: 0.8, muted: false }
+    }
+}
+
+/// One instance.
+pub struct Tile {
+    /// What the control plane says of it.
+    pub instance: Instance,
+    /// The session, and where it was opened to.
+    session: Option<(Endpoints, Box<dyn Session>)>,
+    /// The session's state as last looked at.
+    pub state: Option<SessionState>,
+    /// The session has a picture that was not taken.
+    pub pending: bool,
+    /// Pictures until then answer an input: they are drawn at once.
+    pub answers_until: Option<Instant>,
+    /// A picture was ever taken.
+    pub has_picture: bool,
+    /// Pictures drawn.
+    pub shown: Rate,
+    /// Decoded -> drawn by the device.
+    pub draw: Histogram,
+    /// The last minute: pictures shown, bit rate, latency.
+    pub traces: [Trace; 3],
+}
+
+impl Tile {
+    fn new(instance: Instance) -> Self {
+        Self {
+            instance,
+            session: None,
+            state: None,
+            pending: false,
+            answers_until: None,
+            has_picture: false,
+            shown: Rate::default(),
+            draw: Histogram::default(),
+            traces: ["shown, fps", "kbit/s", "latency, ms"].map(Trace::new),
+        }
+    }
+
+    /// Its session; `None` while there is no address.
+    #[must_use]
+    pub fn session(&self) -> Option<&dyn Session> {
+        self.session.as_ref().map(|(_, session)| session.as_ref())
+    }
+
+    /// What is said about it.
+    #[must_use]
+    pub fn plate(&self) -> Plate {
+        Plate::new(&self.instance, self.state.as_ref(), self.has_picture)
+    }
+
+    /// Whether the session stands.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.state == Some(SessionState::Connected)
+    }
+}
+
+/// All instances, by index.
+#[derive(Default)]
+pub struct Wall {
+    tiles: [Option<Tile>; InstanceId::COUNT],
+    faders: [Fader; InstanceId::COUNT],
+}
+
+impl Wall {
+    /// Those that are there, in index order.
+    pub fn iter(&self) -> impl Iterator<Item = (InstanceId, &Tile)> + Clone {
+        self.tiles.iter().flatten().map(|tile| (tile.instance.id, tile))
+    }
+
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (InstanceId, &mut Tile)> {
+        self.tiles.iter_mut().flatten().map(|tile| (tile.instance.id, tile))
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn tile(&self, id: InstanceId) -> Option<&Tile> {
+        self.tiles[id.index()].as_ref()
+    }
+
+    /// One of them, to be changed.
+    pub fn tile_mut(&mut self, id: InstanceId) -> Option<&mut Tile> {
+        self.tiles[id.index()].as_mut()
+    }
+
+    /// Volume and mute of an instance; kept while it is away.
+    #[must_use]
+    pub fn fader(&self, id: InstanceId) -> Fader {
+        self.faders[id.index()]
+    }
+
+    /// Changes volume and mute, and tells the mixer.
+    pub fn set_fader(&mut self, id: InstanceId, fader: Fader, sound: &SoundSystem) {
+        self.faders[id.index()] = fader;
+        sound.set_volume(id, fader.volume);
+        sound.set_mute(id, fader.muted);
+    }
+
+    /// An instance is new or changed. Returns whether its session was opened anew.
+    pub fn set(&mut self, instance: Instance, connector: &dyn Connector, sound: &SoundSystem, post: &Post) -> bool {
+        let id = instance.id;
+        let fader = self.faders[id.index()];
+        let slot = &mut self.tiles[id.index()];
+        let came_back = |old: &Instance| {
+            let up = |state| matches!(state, InstanceState::Live | InstanceState::Degraded);
+            up(instance.state) && !up(old.state)
+        };
+        let wake_session = slot.as_ref().is_some_and(|tile| came_back(&tile.instance));
+        let tile = match slot {
+            Some(tile) => {
+                tile.instance = instance;
+                tile
+            }
+            None => slot.insert(Tile::new(instance)),
+        };
+        // Without an address the old session stays: it sees for itself whether it still works.
+        let Some(endpoints) = tile.instance.endpoints.clone() else { return false };
+        if tile.session.as_ref().is_some_and(|(opened, _)| *opened == endpoints) {
+            if let (true, Some((_, session))) = (wake_session, &tile.session) {
+                session.reconnect_now();
+            }
+            return false;
+        }
+        let post = Arc::clone(post);
+        let opened = connector.open(id, &endpoints, Arc::new(move |wake| match wake {
+            Wake::Frame => post(Event::Frame(id)),
+            Wake::State => post(Event::Session(id)),
+        }));
+        match opened.sound {
+            Some(reader) => {
+                sound.attach(id, reader);
+                sound.set_volume(id, fader.volume);
+                sound.set_mute(id, fader.muted);
+            }
+            None => sound.detach(id),
+        }
+        tile.state = Some(opened.session.state());
+        tile.session = Some((endpoints, opened.session));
+        tile.pending = true;
+        true
+    }
+
+    /// An instance is gone. Returns whether it was there.
+    pub fn remove(&mut self, id: InstanceId, sound: &SoundSystem) -> bool {
+        sound.detach(id);
+        self.tiles[id.index()].take().is_some()
+    }
+}

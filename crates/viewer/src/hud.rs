@@ -1,0 +1,154 @@
+//! What stands around and over the pictures: bar, plates, messages, menus, statistics, toasts. Drawn by egui from a model,
+//! and only when the model or what the pointer does to it changed; what a person asks for comes back as a list.
+
+pub mod ground;
+mod bar;
+mod overlay;
+mod style;
+mod tiles;
+
+use crate::args::Scaling;
+use crate::input::PointerMode;
+use crate::scene::layout::{Layout, Place};
+use crate::scene::plate::Plate;
+use crate::sound::{DeviceInfo, Output};
+use crate::statistics::Sheet;
+use loco_model::InstanceId;
+
+pub use style::install;
+
+/// What a person asked for with the pointer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Focus an instance.
+    Focus(InstanceId),
+    /// Let an instance fill the window, or no longer.
+    Enlarge(InstanceId),
+    /// Save a picture of the window, or of one instance.
+    Screenshot(Option<InstanceId>),
+    /// Silence an instance, or no longer.
+    Mute(InstanceId),
+    /// Fader of an instance, 0..=1.
+    Volume(InstanceId, f32),
+    /// Fader of everything, 0..=1.
+    Master(f32),
+    /// Silence everything, or no longer.
+    MasterMute,
+    /// Where the sound goes.
+    SoundOutput(Output),
+    /// Relative or absolute pointer.
+    PointerMode(InstanceId, PointerMode),
+    /// Show or hide the statistics.
+    Statistics,
+    /// Copy the statistics as text.
+    CopyStatistics,
+    /// The window fills the screen, or no longer.
+    FullScreen,
+    /// How pictures are scaled.
+    Scaling(Scaling),
+    /// Take a toast away.
+    Dismiss(u64),
+}
+
+/// One instance as the HUD needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TileModel {
+    /// Where.
+    pub place: Place,
+    /// What is said.
+    pub plate: Plate,
+    /// Gets the keyboard.
+    pub focused: bool,
+    /// Has the pointer too.
+    pub captured: bool,
+    /// Silenced.
+    pub muted: bool,
+    /// Fader position, 0..=1.
+    pub volume: f32,
+    /// How its pointer works.
+    pub pointer_mode: PointerMode,
+    /// Something was ever seen of it.
+    pub has_picture: bool,
+}
+
+/// A short message at the lower right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toast {
+    /// Tells it from others.
+    pub number: u64,
+    /// One line.
+    pub text: String,
+}
+
+/// Everything that the HUD shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HudModel {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// Instances on the screen.
+    pub tiles: Vec<TileModel>,
+    /// Where we are connected to.
+    pub connection: String,
+    /// What is wrong with that, if anything.
+    pub trouble: Option<String>,
+    /// How many instances there are, on the screen or not.
+    pub instances: usize,
+    /// How many are in which state.
+    pub summary: Option<String>,
+    /// Who needs a person most.
+    pub worst: Option<InstanceId>,
+    /// Fader of everything, 0..=1.
+    pub master: f32,
+    /// Everything is silenced.
+    pub master_muted: bool,
+    /// Where sound can go.
+    pub devices: Vec<DeviceInfo>,
+    /// Where it was told to go.
+    pub output: Output,
+    /// What it does now, in a line.
+    pub sound_line: String,
+    /// Numbers to be shown.
+    pub statistics: Option<Sheet>,
+    /// Messages.
+    pub toasts: Vec<Toast>,
+    /// Enlarged: plate and bar are slid in.
+    pub edges: bool,
+    /// The window fills the screen.
+    pub full_screen: bool,
+    /// How pictures are scaled.
+    pub scaling: Scaling,
+}
+
+/// Draws the HUD once; returns what was asked for and where the viewer's own buttons lie (in points).
+pub fn show(ui: &mut egui::Ui, model: &HudModel, ppp: f32) -> (Vec<Ask>, Vec<egui::Rect>) {
+    let mut out = Out { asks: Vec::new(), taken: Vec::new(), ppp };
+    for place in model.layout.places.iter().filter(|place| place.id.is_none()) {
+        tiles::empty(ui, place, model, &mut out);
+    }
+    for tile in &model.tiles {
+        tiles::tile(ui, tile, model, &mut out);
+    }
+    bar::show(ui, model, &mut out);
+    overlay::statistics(ui, model, &mut out);
+    overlay::toasts(ui, model, &mut out);
+    (out.asks, out.taken)
+}
+
+/// What comes back from drawing.
+struct Out {
+    asks: Vec<Ask>,
+    /// Places where clicks are the viewer's own.
+    taken: Vec<egui::Rect>,
+    ppp: f32,
+}
+
+impl Out {
+    /// Physical pixels as egui's points.
+    fn points(&self, rect: loco_model::Rect) -> egui::Rect {
+        let point = |pixel: u32| pixel as f32 / self.ppp;
+        egui::Rect::from_min_max(
+            egui::pos2(point(rect.x), point(rect.y)),
+            egui::pos2(point(rect.right()), point(rect.bottom())),
+        )
+    }
+}

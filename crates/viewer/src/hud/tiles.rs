@@ -1,0 +1,174 @@
+//! Plates, messages over pictures, buttons on hover, empty places.
+
+use super::ground;
+use super::style::{colour, icon, regular, semibold, state_icon};
+use super::{Ask, HudModel, Out, TileModel};
+use crate::input::{PointerMode, chord};
+use crate::scene::layout::Place;
+use egui::{Align2, Color32, Id, Rect, Sense, Stroke, Ui, pos2, vec2};
+use loco_model::look::DARK;
+
+/// One instance: plate, message, buttons.
+pub(super) fn tile(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
+    if !model.layout.enlarged || model.edges {
+        plate(ui, tile, out);
+    }
+    if let Some(message) = &tile.plate.message {
+        let screen = out.points(tile.place.screen);
+        let painter = ui.painter_at(screen);
+        let state = colour(DARK.state(tile.plate.state));
+        let title = painter.layout_no_wrap(message.title.clone(), semibold(13.0), colour(DARK.text));
+        let line = painter.layout(message.line.clone(), regular(13.0), colour(DARK.text), screen.width() - 48.0);
+        let mut top = screen.center().y - (title.size().y + 6.0 + line.size().y) / 2.0;
+        let sign = if tile.has_picture { None } else { Some(state_icon(tile.plate.state)) };
+        if let Some(sign) = sign {
+            painter.text(pos2(screen.center().x, top - 8.0), Align2::CENTER_BOTTOM, sign, regular(24.0), state);
+        }
+        painter.galley(pos2(screen.center().x - title.size().x / 2.0, top), title.clone(), state);
+        top += title.size().y + 6.0;
+        for row in centred_rows(&line) {
+            let galley = painter.layout_no_wrap(row, regular(13.0), colour(DARK.text));
+            painter.galley(pos2(screen.center().x - galley.size().x / 2.0, top), galley.clone(), colour(DARK.text));
+            top += galley.size().y;
+        }
+    }
+    if !tile.captured {
+        buttons(ui, tile, model, out);
+    }
+}
+
+/// The text of each row of a wrapped paragraph.
+fn centred_rows(galley: &egui::Galley) -> Vec<String> {
+    galley.rows.iter().map(|row| row.text().trim().to_owned()).collect()
+}
+
+fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
+    let plate = out.points(tile.place.plate);
+    let painter = ui.painter_at(plate);
+    let middle = plate.center().y;
+    let chip = out.points(ground::chip(tile.place.plate, out.ppp));
+    painter.text(chip.center(), Align2::CENTER_CENTER, tile.plate.id.number(), semibold(12.0), Color32::BLACK);
+    let mut x = chip.right() + 8.0;
+    let limit = if tile.place.meter.is_empty() { plate.right() - 28.0 } else { out.points(tile.place.meter).left() - 8.0 };
+    let text = ui.painter_at(Rect::from_min_max(plate.min, pos2(limit.max(plate.left()), plate.bottom())));
+    let name = text.text(pos2(x, middle), Align2::LEFT_CENTER, &tile.plate.name, semibold(13.0), colour(DARK.text));
+    x = name.right() + 12.0;
+    if tile.captured {
+        let line = format!("{} releases", chord::RELEASE);
+        text.text(pos2(x, middle), Align2::LEFT_CENTER, line, regular(12.0), colour(DARK.accent));
+    } else {
+        let state = colour(DARK.state(tile.plate.state));
+        let sign = state_icon(tile.plate.state);
+        let sign = text.text(pos2(x, middle), Align2::LEFT_CENTER, sign, regular(13.0), state);
+        let word = match &tile.plate.note {
+            Some(note) => format!("{} · {note}", tile.plate.state.word()),
+            None => tile.plate.state.word().to_owned(),
+        };
+        text.text(pos2(sign.right() + 8.0, middle), Align2::LEFT_CENTER, word, regular(12.0), state);
+    }
+    let id = tile.plate.id;
+    let spot = Rect::from_center_size(pos2(plate.right() - 16.0, middle), vec2(24.0, 24.0));
+    let (sign, what, ink) = if tile.muted {
+        (icon::SPEAKER_OFF, "Unmute", DARK.failed)
+    } else {
+        (icon::SPEAKER, "Mute", DARK.muted)
+    };
+    if icon_button(ui, spot, ("mute", id), sign, what, colour(ink), out) {
+        out.asks.push(Ask::Mute(id));
+    }
+}
+
+/// A bare icon that can be clicked.
+fn icon_button(
+    ui: &Ui,
+    spot: Rect,
+    id: impl std::hash::Hash + std::fmt::Debug,
+    sign: char,
+    what: &str,
+    ink: Color32,
+    out: &mut Out,
+) -> bool {
+    out.taken.push(spot);
+    let response = ui.interact(spot, Id::unique(id), Sense::click());
+    let ink = if response.hovered() { colour(DARK.text) } else { ink };
+    ui.painter_at(spot).text(spot.center(), Align2::CENTER_CENTER, sign, regular(15.0), ink);
+    response.on_hover_text(what).clicked()
+}
+
+/// Enlarge, screenshot, more: at the picture's upper right, while the pointer is over the tile.
+fn buttons(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
+    let id = tile.plate.id;
+    let menu = Id::unique(("tile menu", id));
+    let picture = out.points(tile.place.screen);
+    let hovered = ui.ctx().pointer_hover_pos().is_some_and(|at| out.points(tile.place.tile).contains(at));
+    let open = egui::Popup::is_id_open(ui.ctx(), menu);
+    if !open && (!hovered || (model.layout.enlarged && !model.edges)) {
+        return;
+    }
+    let ground = Rect::from_min_size(picture.right_top() + vec2(-96.0, 8.0), vec2(88.0, 28.0));
+    ui.painter_at(ground).rect_filled(ground, 6.0, colour(DARK.surface).gamma_multiply(0.9));
+    let spot = |n: f32| Rect::from_min_size(ground.min + vec2(2.0 + n * 28.0, 0.0), vec2(28.0, 28.0));
+    let ink = colour(DARK.muted);
+    let enlarge = if model.layout.enlarged { "Back to the wall (F11)" } else { "Enlarge (F11)" };
+    if icon_button(ui, spot(0.0), ("enlarge", id), icon::ENLARGE, enlarge, ink, out) {
+        out.asks.push(Ask::Enlarge(id));
+    }
+    if icon_button(ui, spot(1.0), ("screenshot", id), icon::CAMERA, "Screenshot of this picture", ink, out) {
+        out.asks.push(Ask::Screenshot(Some(id)));
+    }
+    out.taken.push(spot(2.0));
+    let more = ui.interact(spot(2.0), Id::unique(("more", id)), Sense::click());
+    let ink = if more.hovered() || open { colour(DARK.text) } else { ink };
+    ui.painter_at(spot(2.0)).text(spot(2.0).center(), Align2::CENTER_CENTER, icon::MORE, regular(15.0), ink);
+    egui::Popup::menu(&more)
+        .id(menu)
+        .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
+        .show(|ui| tile_menu(ui, tile, out));
+}
+
+fn tile_menu(ui: &mut Ui, tile: &TileModel, out: &mut Out) {
+    let id = tile.plate.id;
+    ui.set_min_width(220.0);
+    ui.horizontal(|ui| {
+        let mut volume = tile.volume;
+        ui.label("Volume");
+        if ui.add(egui::Slider::new(&mut volume, 0.0..=1.0).show_value(false)).changed() {
+            out.asks.push(Ask::Volume(id, volume));
+        }
+    });
+    let mut muted = tile.muted;
+    if ui.checkbox(&mut muted, "Mute").changed() {
+        out.asks.push(Ask::Mute(id));
+    }
+    let mut absolute = tile.pointer_mode == PointerMode::Absolute;
+    if ui.checkbox(&mut absolute, "Pointer without capture (tablet)").changed() {
+        let mode = if absolute { PointerMode::Absolute } else { PointerMode::Relative };
+        out.asks.push(Ask::PointerMode(id, mode));
+    }
+    ui.separator();
+    ui.label(egui::RichText::new(format!("{} · {}", id, id.host_name())).color(colour(DARK.muted)).size(12.0));
+}
+
+/// A place without an instance: how to fill it.
+pub(super) fn empty(ui: &Ui, place: &Place, model: &HudModel, out: &mut Out) {
+    let tile = out.points(place.tile);
+    let painter = ui.painter_at(tile);
+    let inner = tile.shrink(1.0);
+    let corners = [inner.left_top(), inner.right_top(), inner.right_bottom(), inner.left_bottom(), inner.left_top()];
+    painter.extend(egui::Shape::dashed_line(&corners, Stroke::new(1.0, colour(DARK.border)), 6.0, 5.0));
+    let (title, line) = if !model.tiles.is_empty() {
+        ("Empty place".to_owned(), "loco demo -n 9 fills the wall".to_owned())
+    } else if let Some(trouble) = &model.trouble {
+        ("No control plane".to_owned(), format!("{trouble}; it is tried again by itself"))
+    } else {
+        ("No instances".to_owned(), "loco demo -n 9 starts some".to_owned())
+    };
+    let line = painter.layout(line, regular(13.0), colour(DARK.muted), (tile.width() - 48.0).max(48.0));
+    let top = tile.center().y - line.size().y / 2.0;
+    painter.text(pos2(tile.center().x, top - 4.0), Align2::CENTER_BOTTOM, title, semibold(13.0), colour(DARK.text));
+    let mut y = top + 4.0;
+    for row in centred_rows(&line) {
+        let at = painter.text(pos2(tile.center().x, y), Align2::CENTER_TOP, row, regular(13.0), colour(DARK.muted));
+        y = at.bottom();
+    }
+}

@@ -1,0 +1,285 @@
+//! Numbers for people: one sheet of lines, shown over the picture and copied as text. Pure.
+//!
+//! Every line comes from a counter; what was not measured is left out or shown as a dash.
+
+use loco_media::ReceiverStats;
+use loco_media::sound::ReaderStats;
+use loco_media::stats::Percentiles;
+use loco_model::InstanceState;
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+/// Seconds that a sparkline covers, one value each.
+pub const TRACE_LENGTH: usize = 60;
+
+/// One value a second, the newest last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    /// What it is, with its unit.
+    pub name: String,
+    /// `None` where nothing was measured.
+    pub values: VecDeque<Option<f32>>,
+}
+
+impl Trace {
+    /// An empty one.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), values: VecDeque::with_capacity(TRACE_LENGTH) }
+    }
+
+    /// The next second's value.
+    pub fn push(&mut self, value: Option<f32>) {
+        if self.values.len() == TRACE_LENGTH {
+            self.values.pop_front();
+        }
+        self.values.push_back(value);
+    }
+}
+
+/// What is shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sheet {
+    /// Whose numbers.
+    pub title: String,
+    /// What, and how much.
+    pub lines: Vec<(String, String)>,
+    /// The last minute.
+    pub traces: Vec<Trace>,
+}
+
+impl Sheet {
+    /// The same as text, one line each.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", self.title);
+        for (name, value) in &self.lines {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name}: {value}");
+        }
+        text
+    }
+}
+
+/// One instance's numbers.
+#[derive(Clone, Debug, Default)]
+pub struct TileNumbers {
+    /// What people call it.
+    pub name: String,
+    /// How it is.
+    pub state: InstanceState,
+    /// The session's own.
+    pub session: ReceiverStats,
+    /// Pictures drawn in a second.
+    pub fps_shown: Option<f32>,
+    /// Decoded -> drawn by the device.
+    pub draw: Percentiles,
+    /// Of its sound; `None` where there is none.
+    pub sound: Option<ReaderStats>,
+}
+
+/// The whole wall's numbers.
+#[derive(Clone, Debug, Default)]
+pub struct WallNumbers {
+    /// Which adapter draws.
+    pub adapter: String,
+    /// Drawings a second.
+    pub drawings: Option<f32>,
+    /// Most drawings a second.
+    pub rate_limit: f64,
+    /// Start of a drawing -> device done.
+    pub device: Percentiles,
+    /// Share of one core that this process uses.
+    pub cores: Option<f32>,
+}
+
+/// How good a connection is, in a word with its reason.
+#[must_use]
+pub fn quality(state: InstanceState, session: &ReceiverStats) -> (&'static str, String) {
+    if !matches!(state, InstanceState::Live | InstanceState::Degraded) {
+        return ("lost", state.word().to_lowercase());
+    }
+    let sent = session.packets_received + session.packets_lost;
+    let loss_percent = if sent > 0 { session.packets_lost as f64 * 100.0 / sent as f64 } else { 0.0 };
+    let network = session.network.p95_ms.unwrap_or(0.0);
+    let round_trip = session.round_trip_ms.unwrap_or(0.0);
+    let behind = match (session.fps_sent, session.fps_decoded) {
+        (Some(sent), Some(decoded)) if sent > 5.0 => 1.0 - decoded / sent,
+        _ => 0.0,
+    };
+    let levels = [
+        ("poor", 5.0, 0.5, 300.0, 250.0),
+        ("fair", 1.0, 0.2, 120.0, 120.0),
+        ("good", 0.1, 0.05, 50.0, 50.0),
+    ];
+    for (word, loss, late, round_trip_limit, network_limit) in levels {
+        if loss_percent > loss {
+            return (word, format!("{loss_percent:.1} % of packets lost"));
+        }
+        if behind > late {
+            return (word, format!("{:.0} % of pictures missing", behind * 100.0));
+        }
+        if round_trip > round_trip_limit {
+            return (word, format!("round trip {round_trip:.0} ms"));
+        }
+        if network > network_limit {
+            return (word, format!("network {network:.0} ms"));
+        }
+    }
+    ("excellent", "nothing lost, nothing late".to_owned())
+}
+
+/// One number with `digits` behind the point and a unit; a dash where it is unknown.
+fn number(value: Option<f32>, digits: usize, unit: &str) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}{unit}"))
+}
+
+fn percentiles(p: Percentiles) -> String {
+    let each = |value| number(value, 1, "");
+    format!("{} / {} / {} ms", each(p.p50_ms), each(p.p95_ms), each(p.p99_ms))
+}
+
+fn bit_rate(bytes_per_second: Option<f32>) -> String {
+    match bytes_per_second.map(|bytes| bytes * 8.0) {
+        Some(bits) if bits >= 1e6 => format!("{:.2} Mbit/s", bits / 1e6),
+        Some(bits) => format!("{:.1} kbit/s", bits / 1e3),
+        None => "–".to_owned(),
+    }
+}
+
+/// The sheet of one instance.
+#[must_use]
+pub fn tile_sheet(tile: &TileNumbers, wall: &WallNumbers, traces: Vec<Trace>) -> Sheet {
+    let s = &tile.session;
+    let (word, why) = quality(tile.state, s);
+    let size = s.size.map_or_else(|| "–".to_owned(), |size| format!("{} × {}", size.width, size.height));
+    let sent = s.packets_received + s.packets_lost;
+    let loss = if sent > 0 { s.packets_lost as f64 * 100.0 / sent as f64 } else { 0.0 };
+    let mut lines = vec![
+        ("Quality".to_owned(), format!("{word}: {why}")),
+        ("Stream".to_owned(), format!("{size} {}", s.codec.as_deref().unwrap_or("–"))),
+        ("Frames sent".to_owned(), number(s.fps_sent, 1, " fps")),
+        ("Frames received".to_owned(), number(s.fps_received, 1, " fps")),
+        ("Frames decoded".to_owned(), number(s.fps_decoded, 1, " fps")),
+        ("Frames shown".to_owned(), number(tile.fps_shown, 1, " fps")),
+        ("Bit rate".to_owned(), bit_rate(s.bytes_per_second)),
+        ("Round trip".to_owned(), number(s.round_trip_ms, 1, " ms")),
+        ("Jitter".to_owned(), number(s.jitter_ms, 1, " ms")),
+        ("Lost".to_owned(), format!("{} packets ({loss:.2} %), {} frames", s.packets_lost, s.frames_dropped)),
+        ("Freezes".to_owned(), format!("{} ({} ms)", s.freezes, s.frozen_ms)),
+        ("Network p50/95/99".to_owned(), percentiles(s.network)),
+        ("Assemble p50/95/99".to_owned(), percentiles(s.assemble)),
+        ("Decode p50/95/99".to_owned(), percentiles(s.decode)),
+        ("Mailbox p50/95/99".to_owned(), percentiles(s.mailbox)),
+        ("Draw p50/95/99".to_owned(), percentiles(tile.draw)),
+    ];
+    if let Some(sound) = &tile.sound {
+        let lost = sound.concealed_lost + sound.concealed_late;
+        lines.push((
+            "Sound".to_owned(),
+            format!("{:.1} ms, {lost} concealed, {} underruns", sound.latency_ms, sound.underruns),
+        ));
+    }
+    lines.extend(wall_lines(wall));
+    Sheet { title: tile.name.clone(), lines, traces }
+}
+
+/// The sheet of the whole wall, when nothing is focused.
+#[must_use]
+pub fn wall_sheet(tiles: &[TileNumbers], wall: &WallNumbers, traces: Vec<Trace>) -> Sheet {
+    let sum = |of: fn(&TileNumbers) -> Option<f32>| tiles.iter().filter_map(of).reduce(|a, b| a + b);
+    let mut lines = vec![
+        ("Frames received".to_owned(), number(sum(|t| t.session.fps_received), 1, " fps")),
+        ("Frames decoded".to_owned(), number(sum(|t| t.session.fps_decoded), 1, " fps")),
+        ("Frames shown".to_owned(), number(sum(|t| t.fps_shown), 1, " fps")),
+        ("Bit rate".to_owned(), bit_rate(sum(|t| t.session.bytes_per_second))),
+        ("Packets lost".to_owned(), tiles.iter().map(|t| t.session.packets_lost).sum::<u64>().to_string()),
+        ("Freezes".to_owned(), tiles.iter().map(|t| t.session.freezes).sum::<u64>().to_string()),
+    ];
+    lines.extend(wall_lines(wall));
+    let noun = if tiles.len() == 1 { "instance" } else { "instances" };
+    Sheet { title: format!("All {} {noun}", tiles.len()), lines, traces }
+}
+
+fn wall_lines(wall: &WallNumbers) -> Vec<(String, String)> {
+    vec![
+        ("Drawings".to_owned(), format!("{} (at most {:.0})", number(wall.drawings, 1, " per s"), wall.rate_limit)),
+        ("Device p50/95/99".to_owned(), percentiles(wall.device)),
+        ("This process".to_owned(), number(wall.cores.map(|cores| cores * 100.0), 0, " % of a core")),
+        ("Adapter".to_owned(), wall.adapter.clone()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loco_model::Size;
+
+    fn tile() -> TileNumbers {
+        TileNumbers {
+            name: "Loco 1".into(),
+            state: InstanceState::Live,
+            session: ReceiverStats {
+                size: Some(Size::new(640, 480)),
+                codec: Some("H264".into()),
+                fps_sent: Some(30.0),
+                fps_decoded: Some(29.97),
+                bytes_per_second: Some(25_000.0),
+                packets_received: 9_995,
+                packets_lost: 5,
+                decode: Percentiles { p50_ms: Some(0.41), p95_ms: Some(0.9), p99_ms: None },
+                ..ReceiverStats::default()
+            },
+            fps_shown: Some(28.0),
+            ..TileNumbers::default()
+        }
+    }
+
+    #[test]
+    fn the_text_says_what_was_measured_and_dashes_what_was_not() {
+        let text = tile_sheet(&tile(), &WallNumbers::default(), Vec::new()).text();
+        for line in [
+            "Loco 1",
+            "Quality: excellent: nothing lost, nothing late",
+            "Stream: 640 × 480 H264",
+            "Frames received: –",
+            "Frames decoded: 30.0 fps",
+            "Frames shown: 28.0 fps",
+            "Bit rate: 200.0 kbit/s",
+            "Lost: 5 packets (0.05 %), 0 frames",
+            "Decode p50/95/99: 0.4 / 0.9 / – ms",
+            "Round trip: –",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn quality_names_its_reason() {
+        let with = |change: fn(&mut ReceiverStats)| {
+            let mut session = tile().session;
+            change(&mut session);
+            let (word, why) = quality(InstanceState::Live, &session);
+            format!("{word}: {why}")
+        };
+        assert_eq!(with(|_| ()), "excellent: nothing lost, nothing late");
+        assert_eq!(with(|s| s.packets_lost = 300), "fair: 2.9 % of packets lost");
+        assert_eq!(with(|s| s.fps_decoded = Some(10.0)), "poor: 67 % of pictures missing");
+        assert_eq!(with(|s| s.round_trip_ms = Some(80.0)), "good: round trip 80 ms");
+        assert_eq!(quality(InstanceState::Failed, &tile().session).0, "lost");
+    }
+
+    #[test]
+    fn totals() {
+        let text = wall_sheet(&[tile(), tile()], &WallNumbers::default(), Vec::new()).text();
+        assert!(text.contains("All 2 instances") && text.contains("Frames shown: 56.0 fps"), "{text}");
+        assert!(text.contains("Frames received: –"), "a sum of nothing is nothing: {text}");
+    }
+
+    #[test]
+    fn traces_keep_a_minute() {
+        let mut trace = Trace::new("fps");
+        (0..100).for_each(|n| trace.push(Some(n as f32)));
+        assert_eq!((trace.values.len(), trace.values.front()), (TRACE_LENGTH, Some(&Some(40.0))));
+    }
+}
