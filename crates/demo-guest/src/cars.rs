@@ -1,4 +1,4 @@
-//! Draws the train's cars, the smoke and the cursor as sprites.
+//! Draws what moves, as sprites: the train's cars, the smoke, the windmill's sails, the box and the cursor.
 //!
 //! A car is a stack of slices, each a little higher on the screen than the one below: so it has sides and a roof in
 //! every direction, from one description.
@@ -15,6 +15,12 @@ pub(crate) const CAR_REACH: f32 = 24.0;
 pub(crate) const PUFFS: usize = 10;
 /// Half the side of the square that holds any puff, in units.
 pub(crate) const PUFF_REACH: f32 = 10.0;
+/// Pictures of the windmill's sails, over a quarter of a turn.
+pub(crate) const SAILS: usize = 10;
+/// Half the side of the square that holds the sails, in units.
+pub(crate) const SAIL_REACH: f32 = 28.0;
+/// The sails' hub above the windmill's foot, in units.
+pub(crate) const HUB_HEIGHT: f32 = 34.0;
 /// Side of the square that holds the cursor, whose tip is its corner.
 pub(crate) const CURSOR_REACH: f32 = 20.0;
 
@@ -44,7 +50,6 @@ impl Slices<'_, '_> {
         self.slab_aside(along, 0.0, length, width, height, colour, 255);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a slab has that many measures; only `slab` and shadows use it")]
     fn slab_aside(&mut self, along: f32, aside: f32, length: f32, width: f32, height: f32, colour: u32, alpha: u32) {
         let (l, w) = (length / 2.0, width / 2.0);
         let cut = l.min(w).min(1.3);
@@ -199,6 +204,22 @@ pub(crate) fn draw_puff(canvas: &mut Canvas<'_>, age: usize) {
     let alpha = (225.0 * (1.0 - part)) as u32 + 12;
     canvas.ellipse(0.6, 0.8, radius, radius, 0xb6bec6, alpha * 3 / 4);
     canvas.ellipse(-0.3, -0.4, radius * 0.86, radius * 0.86, 0xf2f5f7, alpha);
+}
+
+/// Draws the windmill's sails around (0, 0).
+pub(crate) fn draw_sails(canvas: &mut Canvas<'_>, phase: usize) {
+    for arm in 0..4 {
+        let turn = (arm as f32 + phase as f32 / SAILS as f32) * 0.25;
+        let (c, s) = (cos(turn), sin(turn));
+        let at = |r: f32, side: f32| (c * r - s * side, s * r + c * side);
+        canvas.fill(&[at(6.0, 0.3), at(25.0, 0.3), at(25.0, 6.4), at(6.0, 5.4)], 0xfffaf0, 255);
+        for i in 0..4 {
+            let r = 9.0 + 5.0 * i as f32;
+            canvas.line(at(r, 0.0), at(r, 6.0), 0.7, 0xa78c67, 255);
+        }
+        canvas.line(at(0.0, 0.0), at(26.0, 0.0), 1.7, 0x7a5a3a, 255);
+    }
+    canvas.circle(0.0, 0.0, 2.2, 0x4d3823);
 }
 
 /// Draws the cursor with its tip at (1, 1).

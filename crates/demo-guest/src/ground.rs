@@ -17,8 +17,8 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, layout: &Layout) {
     let seed = u32::from(layout.instance);
     grass(canvas, seed);
     tufts(canvas, seed);
-    for field in layout.fields() {
-        draw_field(canvas, field);
+    for (i, field) in layout.fields().enumerate() {
+        draw_field(canvas, field, i % 2 == 1);
     }
     for (width, colour) in [(ROAD_WIDTH + 3.0, ROAD_EDGE), (ROAD_WIDTH, ROAD)] {
         for road in layout.roads() {
@@ -61,9 +61,9 @@ fn grass(canvas: &mut Canvas<'_>, seed: u32) {
     let clip = canvas.clip();
     let step = (16.0 * 256.0 / canvas.scale()) as u32;
     for y in clip.top..clip.bottom() {
-        let v = y as u32 * step >> 8;
+        let v = (y as u32 * step) >> 8;
         for x in clip.left..clip.right() {
-            let u = x as u32 * step >> 8;
+            let u = (x as u32 * step) >> 8;
             let patches = (noise(u, v, 10) * 2 + noise(u, v, 8)) >> 8;
             let grain = hash(x as u32, y as u32, seed) & 31;
             canvas.set(x, y, mix(GRASS_DARK, GRASS_LIGHT, (patches * 220 / 768 + grain).min(256)) & 0xff_ffff);
@@ -97,8 +97,25 @@ fn tufts(canvas: &mut Canvas<'_>, seed: u32) {
     }
 }
 
-fn draw_field(canvas: &mut Canvas<'_>, (x, y, w, h): (f32, f32, f32, f32)) {
+/// A field of wheat, or of cabbages.
+fn draw_field(canvas: &mut Canvas<'_>, (x, y, w, h): (f32, f32, f32, f32), cabbages: bool) {
     if canvas.hides(x, y, x + w, y + h) {
+        return;
+    }
+    if cabbages {
+        canvas.rounded(x, y, w, h, 5.0, 0x6e4a2e, 255);
+        canvas.rounded(x + 1.5, y + 1.5, w - 3.0, h - 3.0, 4.0, 0x8f6440, 255);
+        let (columns, rows) = (((w - 6.0) / 9.0) as i32, ((h - 6.0) / 8.5) as i32);
+        for row in 0..rows {
+            let ry = y + 8.0 + row as f32 * 8.5;
+            canvas.rect(x + 4.0, ry + 2.2, w - 8.0, 1.4, 0x6e4a2e);
+            for column in 0..columns {
+                let rx = x + 8.0 + column as f32 * 9.0;
+                canvas.circle(rx, ry, 3.1, 0x3f8a3e);
+                canvas.circle(rx - 0.4, ry - 0.7, 2.1, 0x6fbf57);
+                canvas.circle(rx - 0.6, ry - 1.0, 0.9, 0xa9e08a);
+            }
+        }
         return;
     }
     canvas.rounded(x, y, w, h, 5.0, 0xb98d3e, 255);

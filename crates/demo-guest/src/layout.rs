@@ -197,6 +197,11 @@ impl Layout {
         &self.things[..self.count]
     }
 
+    /// The windmill's foot in units.
+    pub(crate) fn mill(&self) -> Option<(f32, f32)> {
+        self.things().iter().find(|thing| thing.kind == Kind::Windmill).map(|thing| (thing.x, thing.y))
+    }
+
     /// The roads' corners in units.
     pub(crate) fn roads(&self) -> impl Iterator<Item = impl Iterator<Item = (f32, f32)>> {
         self.plan.roads.iter().map(|road| road.iter().map(|spot| self.unit(*spot)))

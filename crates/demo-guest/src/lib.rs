@@ -3,6 +3,24 @@
 //! The binary of this crate is a bare-metal x86 program; everything that can be tested on a host lives here and knows
 //! no ports and no interrupts. Tools use [`barcode`] to read what a guest shows from pixels, and [`whistle`] to know
 //! what it sounds like.
+//!
+//! | key | does |
+//! |---|---|
+//! | up, down; wheel | train faster, slower |
+//! | space | whistle |
+//! | enter; left button, right button | place or remove track at the cursor; place, remove |
+//! | T, Q, B, Y | mode town, quiet, box, busy |
+//! | F1, F2, F3 | 640x480, 800x600, 1024x768 |
+//! | M | music on, off |
+//! | P or middle button held | draws the pointer's way on the ground |
+//! | C | redraws everything, so wipes such drawings |
+//!
+//! Kernel command line: `instance=0..8 mode=town|quiet|box|busy size=640x480|800x600|1024x768 music=on|off`.
+//!
+//! Lines on the debug console (port 0xe9), each `loco: ` and then: `boot version=… instance=… mode=… size=… sb16=… mouse=…
+//! wheel=…`, `ready`, `key code=0x1e pressed=1 count=5`, `button n=0 pressed=1 x=… y=… count=…`, `speed step=…`, `whistle`,
+//! `music on=1`, `mode name=…`, `size name=…`, `track place=X,Y` or `remove=X,Y` with `refused=outside|ground|train|nothing`,
+//! `bad option WORD`, `cannot start: …`, `exception …`, `panic …`.
 #![cfg_attr(not(test), no_std)]
 
 pub mod barcode;
@@ -18,6 +36,7 @@ mod paint;
 mod panel;
 pub mod ps2;
 mod rails;
+mod smoke;
 pub mod sound;
 mod sprites;
 mod stage;

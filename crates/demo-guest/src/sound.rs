@@ -60,14 +60,14 @@ impl Score {
 fn whistle_at(position: u64) -> i64 {
     let Some(left) = WHISTLE_SAMPLES.checked_sub(position + 1) else { return 0 };
     let edge = position.min(left);
-    let tone = sine((position as u32).wrapping_mul(WHISTLE_STEP)) * WHISTLE_PEAK >> 15;
+    let tone = (sine((position as u32).wrapping_mul(WHISTLE_STEP)) * WHISTLE_PEAK) >> 15;
     if edge >= RAMP_SAMPLES {
         return tone;
     }
     // A raised cosine: (1 - cos) / 2 over half a turn.
     let turn = (edge << 31) / RAMP_SAMPLES;
     let gain = 32768 - sine((turn as u32).wrapping_add(1 << 30));
-    tone * gain >> 16
+    (tone * gain) >> 16
 }
 
 fn music_at(position: u64) -> i64 {
@@ -91,7 +91,7 @@ fn note(semitone: u8, into: u64, length: u64, octave: u32) -> i64 {
     // Falls to nothing at the note's end, and rises within 3 ms.
     let left = ((length - into) << 12) as i64 / length as i64;
     let rise = (into as i64 * 32).min(4096);
-    (tone * MUSIC_PEAK >> 15) * (left * left >> 12) / 4096 * rise / 4096
+    ((tone * MUSIC_PEAK) >> 15) * ((left * left) >> 12) / 4096 * rise / 4096
 }
 
 /// Phase steps of the twelve semitones from A3 (220 Hz) on.
@@ -144,7 +144,7 @@ fn sine(phase: u32) -> i64 {
     let index = (phase >> (32 - TABLE_BITS)) as usize;
     let part = i64::from(phase << TABLE_BITS >> 16);
     let (from, to) = (i64::from(TABLE[index]), i64::from(TABLE[index + 1]));
-    from + ((to - from) * part >> 16)
+    from + (((to - from) * part) >> 16)
 }
 
 #[cfg(test)]

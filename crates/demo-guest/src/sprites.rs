@@ -1,7 +1,7 @@
 //! Pictures of what moves, drawn once and kept.
 
 use crate::INSTANCE_COLOURS;
-use crate::cars::{self, CAR_REACH, CURSOR_REACH, HEADINGS, PUFF_REACH, PUFFS};
+use crate::cars::{self, CAR_REACH, CURSOR_REACH, HEADINGS, PUFF_REACH, PUFFS, SAIL_REACH, SAILS};
 use crate::geometry::Rect;
 use crate::paint::Canvas;
 use crate::panel;
@@ -21,6 +21,8 @@ pub(crate) enum Look {
     Car(usize, usize),
     /// Its age out of [`PUFFS`].
     Puff(usize),
+    /// Their turn, out of [`SAILS`].
+    Sails(usize),
     Cursor,
     Sign,
     Box,
@@ -53,6 +55,7 @@ pub(crate) struct Sprites<'a> {
     width: i32,
     cars: [[Image; HEADINGS]; CARS],
     puffs: [Image; PUFFS],
+    sails: [Image; SAILS],
     cursor: Image,
     sign: Image,
     block: Image,
@@ -67,6 +70,7 @@ impl<'a> Sprites<'a> {
             width: 640,
             cars: [[Image::default(); HEADINGS]; CARS],
             puffs: [Image::default(); PUFFS],
+            sails: [Image::default(); SAILS],
             cursor: Image::default(),
             sign: Image::default(),
             block: Image::default(),
@@ -79,6 +83,7 @@ impl<'a> Sprites<'a> {
         self.used = SCRATCH;
         self.cars = [[Image::default(); HEADINGS]; CARS];
         self.puffs = [Image::default(); PUFFS];
+        self.sails = [Image::default(); SAILS];
         (self.cursor, self.sign, self.block) = (Image::default(), Image::default(), Image::default());
     }
 
@@ -86,6 +91,7 @@ impl<'a> Sprites<'a> {
         match look {
             Look::Car(car, heading) => &mut self.cars[car % CARS][heading % HEADINGS],
             Look::Puff(age) => &mut self.puffs[age.min(PUFFS - 1)],
+            Look::Sails(phase) => &mut self.sails[phase % SAILS],
             Look::Cursor => &mut self.cursor,
             Look::Sign => &mut self.sign,
             Look::Box => &mut self.block,
@@ -121,6 +127,7 @@ impl<'a> Sprites<'a> {
         let (bounds, scale) = match look {
             Look::Car(..) => (around(CAR_REACH), scale),
             Look::Puff(_) => (around(PUFF_REACH), scale),
+            Look::Sails(_) => (around(SAIL_REACH), scale),
             Look::Cursor => {
                 let side = (CURSOR_REACH * scale) as i32;
                 let tip = -(scale + 0.5) as i32;
@@ -139,6 +146,7 @@ impl<'a> Sprites<'a> {
         match look {
             Look::Car(car, heading) => cars::draw_car(&mut canvas, car, heading, colour),
             Look::Puff(age) => cars::draw_puff(&mut canvas, age),
+            Look::Sails(phase) => cars::draw_sails(&mut canvas, phase),
             Look::Cursor => cars::draw_cursor(&mut canvas, colour),
             Look::Sign => panel::draw_sign(&mut canvas, self.instance),
             Look::Box => cars::draw_box(&mut canvas, BOX.0 as f32, BOX.1 as f32, colour),

@@ -129,6 +129,7 @@ fn church(canvas: &mut Canvas<'_>, x: f32, y: f32) {
     canvas.rect(x - 11.0, y - 60.2, 4.5, 1.1, 0xe8c25a);
 }
 
+/// The tower; its sails turn, and are a sprite.
 fn windmill(canvas: &mut Canvas<'_>, x: f32, y: f32) {
     cast(canvas, x, y, 11.0, 16.0);
     canvas.stand_at(y);
@@ -139,18 +140,6 @@ fn windmill(canvas: &mut Canvas<'_>, x: f32, y: f32) {
     canvas.rounded(x - 2.2, y - 22.0, 4.4, 5.5, 2.0, GLASS, 255);
     canvas.ellipse(x, y - 34.5, 9.0, 6.0, 0x9a4432, 255);
     canvas.ellipse(x - 1.5, y - 36.5, 6.0, 3.2, 0xbb5d44, 255);
-    for arm in 0..4 {
-        let turn = arm as f32 * 0.25 + 0.07;
-        let (c, s) = (crate::math::cos(turn), crate::math::sin(turn));
-        let at = |r: f32, side: f32| (x + c * r - s * side, y - 34.0 + s * r + c * side);
-        canvas.fill(&[at(6.0, 0.3), at(25.0, 0.3), at(25.0, 6.4), at(6.0, 5.4)], 0xfffaf0, 255);
-        for i in 0..4 {
-            let r = 9.0 + 5.0 * i as f32;
-            canvas.line(at(r, 0.0), at(r, 6.0), 0.7, 0xa78c67, 255);
-        }
-        canvas.line(at(0.0, 0.0), at(26.0, 0.0), 1.7, 0x7a5a3a, 255);
-    }
-    canvas.circle(x, y - 34.0, 2.2, 0x4d3823);
 }
 
 fn station(canvas: &mut Canvas<'_>, x: f32, y: f32, seed: u32) {

@@ -4,15 +4,15 @@ use core::fmt::Arguments;
 
 use crate::INSTANCE_COLOURS;
 use crate::barcode::{self, Reading};
-use crate::cars::{CHIMNEY, HEADINGS, PUFFS};
+use crate::cars::{HEADINGS, SAILS};
 use crate::geometry::Rect;
 use crate::layout::Layout;
-use crate::math::{Random, cos, sin};
 use crate::mode::Mode;
 use crate::options::{Options, Resolution};
 use crate::paint::depth_at;
 use crate::panel::{self, STRIP_COLOURS, Status};
 use crate::ps2::{KeyEvent, MouseEvent};
+use crate::smoke::Smoke;
 use crate::sprites::{BOX, Look, Sprites};
 use crate::stage::{Dirty, Item, Items, Stage};
 use crate::track::{Track, cell_at};
@@ -67,23 +67,12 @@ const LEFT: u8 = 1;
 const MIDDLE: u8 = 2;
 const RIGHT: u8 = 4;
 
-/// Puffs of smoke that live at once.
-const SMOKE: usize = 14;
-/// Ticks that a puff lives.
-const PUFF_TICKS: u8 = 30;
+/// Ticks between two pictures of the windmill's sails.
+const SAIL_TICKS: u32 = 3;
 /// The cursor's depth: over everything but the strip.
 const CURSOR_DEPTH: u8 = 254;
 /// Pixels that the town moves by in a tick of mode busy.
 const BUSY_STEP: i32 = 8;
-
-#[derive(Clone, Copy, Default)]
-struct Puff {
-    x: f32,
-    y: f32,
-    drift: f32,
-    age: u8,
-    alive: bool,
-}
 
 /// The town.
 pub struct Town<'a> {
@@ -91,10 +80,9 @@ pub struct Town<'a> {
     layout: Layout,
     track: Track,
     train: Train,
-    smoke: [Puff; SMOKE],
-    /// Ticks in which extra steam comes out.
-    steam: u8,
-    random: Random,
+    smoke: Smoke,
+    /// Ticks in which the town lived.
+    lived: u32,
     resolution: Resolution,
     mode: Mode,
     music: bool,
@@ -114,19 +102,19 @@ pub struct Town<'a> {
 impl<'a> Town<'a> {
     /// A town that is not yet shown.
     pub fn new(options: &Options, memory: Memory<'a>) -> Self {
+        let Memory { background, depths, frame, sprites } = memory;
         let instance = options.instance.min(8);
         let (layout, track) = Layout::new(instance);
         let (cell, side) = layout.start();
         let train = Train::new(&track, cell, side);
-        let sprites = Sprites::new(memory.sprites, instance);
+        let sprites = Sprites::new(sprites, instance);
         Self {
-            stage: Stage::new(memory.background, memory.depths, memory.frame, sprites),
+            stage: Stage::new(background, depths, frame, sprites),
             layout,
             track,
             train,
-            smoke: [Puff::default(); SMOKE],
-            steam: 0,
-            random: Random::new(u32::from(instance)),
+            smoke: Smoke::new(u32::from(instance)),
+            lived: 0,
             resolution: options.resolution,
             mode: options.mode,
             music: options.music,
@@ -159,7 +147,9 @@ impl<'a> Town<'a> {
         match self.mode {
             Mode::Town => {
                 self.train.tick(&self.track);
-                self.tick_smoke();
+                let speed = if self.train.moves() { self.train.speed() } else { 0 };
+                self.smoke.tick(&self.train.cars()[0], speed);
+                self.lived = self.lived.wrapping_add(1);
                 self.refresh(machine);
             }
             Mode::Box => {
@@ -272,7 +262,7 @@ impl<'a> Town<'a> {
             machine.log(format_args!("loco: whistle"));
         }
         if self.mode == Mode::Town {
-            self.steam = 12;
+            self.smoke.whistle();
         }
     }
 
@@ -355,35 +345,6 @@ impl<'a> Town<'a> {
         self.present(around, machine);
     }
 
-    fn tick_smoke(&mut self) {
-        // Each puff moves in every second tick, old and new ones in turn: smooth enough, for half of the pixels.
-        let turn = (self.counter & 1) as usize;
-        for puff in self.smoke.iter_mut().skip(turn).step_by(2).filter(|puff| puff.alive) {
-            puff.age += 2;
-            puff.x += 2.0 * puff.drift;
-            puff.y -= 1.5 - 0.024 * f32::from(puff.age);
-            puff.alive = puff.age < PUFF_TICKS;
-        }
-        // A puff for each turn of the wheels, more of them while whistling.
-        let pace = 18 / (1 + u64::from(self.train.speed()));
-        let steaming = self.steam > 0;
-        self.steam = self.steam.saturating_sub(1);
-        let due = self.train.moves() && self.counter.is_multiple_of(pace.max(3));
-        if (due || steaming)
-            && let Some(puff) = self.smoke.iter_mut().find(|puff| !puff.alive)
-        {
-            let engine = self.train.cars()[0];
-            let (forward, up) = CHIMNEY;
-            *puff = Puff {
-                x: engine.x + forward * cos(engine.heading),
-                y: engine.y + forward * sin(engine.heading) - up,
-                drift: self.random.between(-0.05, 0.35),
-                age: 0,
-                alive: true,
-            };
-        }
-    }
-
     fn tick_box(&mut self) {
         let limits = (self.stage.width - BOX.0, panel::sign_rect(self.stage.width).top - BOX.1);
         let bounce = |place: &mut i32, step: &mut i32, limit: i32| {
@@ -412,10 +373,14 @@ impl<'a> Town<'a> {
                 let depth = depth_at(y + 8.0);
                 items.push(Item { look: Look::Car(car, heading), x: pixel(x), y: pixel(y), depth });
             }
-            for puff in self.smoke.iter().filter(|puff| puff.alive) {
-                let age = usize::from(puff.age) * PUFFS / usize::from(PUFF_TICKS);
+            if let Some((x, y)) = self.layout.mill() {
+                let (hub, depth) = (crate::cars::HUB_HEIGHT, depth_at(y));
+                let look = Look::Sails((self.lived / SAIL_TICKS) as usize % SAILS);
+                items.push(Item { look, x: pixel(x), y: pixel(y - hub), depth });
+            }
+            for puff in self.smoke.puffs() {
                 let depth = depth_at(puff.y + 60.0);
-                items.push(Item { look: Look::Puff(age), x: pixel(puff.x), y: pixel(puff.y), depth });
+                items.push(Item { look: Look::Puff(puff.look()), x: pixel(puff.x), y: pixel(puff.y), depth });
             }
         }
         if self.mode == Mode::Box {

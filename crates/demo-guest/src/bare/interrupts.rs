@@ -79,8 +79,7 @@ impl Queue {
 pub(crate) fn init() {
     // SAFETY: runs once, before interrupts are on; the table lives for ever and its entries are those of the stubs.
     unsafe {
-        for vector in 0..48 {
-            let stub = interrupt_table[vector];
+        for (vector, stub) in interrupt_table.into_iter().enumerate() {
             let stack = if vector < FIRST_VECTOR as usize { 2 } else { 1 };
             let low = stub & 0xffff | 8 << 16 | stack << 32 | 0x8e << 40 | (stub >> 16 & 0xffff) << 48;
             (&raw mut TABLE.0[vector]).write([low, stub >> 32]);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::math::Random;
 use crate::{PICTURE_WORDS, SPRITE_WORDS};
 
 /// A screen that notes what was presented.
