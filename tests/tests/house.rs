@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "loco-tests",
-        &["loco-model", "loco-process", "loco-http", "loco-demo-guest", "loco-guest", "loco-media", "loco-bench"],
+        &["loco-model", "loco-process", "loco-http", "loco-demo-guest", "loco-media", "loco-viewer", "loco-bench"],
     ),
 ];
 

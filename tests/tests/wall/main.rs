@@ -12,6 +12,7 @@ mod watchers;
 
 use anyhow::{Result, ensure};
 use futures::FutureExt as _;
+use loco_tests::pulse::PulseServer;
 use loco_tests::step;
 use loco_tests::steps::{self, Step};
 use loco_tests::wall::{Options, Wall};
@@ -51,14 +52,14 @@ fn main() -> Result<ExitCode> {
 /// The wall and what is around it.
 pub(crate) struct Stage {
     pub(crate) wall: Wall,
-    pub(crate) sound: sound::Server,
+    pub(crate) sound: PulseServer,
     /// A step ended the demo.
     pub(crate) ended: bool,
 }
 
 impl Stage {
     async fn start() -> Result<Self> {
-        let sound = sound::Server::start().await?;
+        let sound = PulseServer::start().await?;
         let wall = Wall::start(Options {
             name: "wall",
             arguments: ["-n", "9"].map(str::to_owned).to_vec(),

@@ -1,24 +1,94 @@
-//! What is heard.
+//! What is heard, at the sound server and on the meters.
 
-use crate::Stage;
-use anyhow::Result;
+use crate::{Stage, WHISTLING};
+use anyhow::{Context, Result, ensure};
+use loco_demo_guest::whistle;
+use loco_model::InstanceId;
+use loco_tests::pulse::SINK;
+use loco_tests::recording::Recording;
+use loco_tests::wall::Wall;
+use serde_json::json;
+use std::time::{Duration, Instant};
 
-pub(crate) struct Server(loco_bench::sound_server::SoundServer);
+/// How long is listened after the whistle was asked for: it lasts 0.8 s.
+const LISTEN_SECS: f64 = 3.0;
+/// Quieter than this is silence, for the ear and for 16 bits.
+const SILENCE_DBFS: f64 = -80.0;
 
-impl Server {
-    pub(crate) async fn start() -> Result<Self> {
-        Ok(Self(loco_bench::sound_server::SoundServer::start().await?))
-    }
-
-    pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        self.0.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
+/// What was heard and metered while one guest whistled.
+struct Heard {
+    recording: Recording,
+    /// Loudest peak of each tile's meter.
+    meters: Vec<f64>,
 }
 
-pub(crate) async fn a_whistle_is_heard_and_metered_on_its_tile_only(_stage: &mut Stage) -> Result<()> {
-    anyhow::bail!("not written yet")
+/// Lets a guest whistle, records, and watches all meters meanwhile.
+async fn whistle(stage: &Stage, index: usize) -> Result<Heard> {
+    let wall = &stage.wall;
+    let mut recorder = stage.sound.recorder(SINK).await?;
+    // What was in its pipe before.
+    recorder.take(0.3).await?;
+    wall.tap(index, "Space").await?;
+    let (recording, meters) = tokio::join!(recorder.take(LISTEN_SECS), loudest(wall));
+    Ok(Heard { recording: recording?, meters: meters? })
 }
 
-pub(crate) async fn a_muted_tile_is_silent(_stage: &mut Stage) -> Result<()> {
-    anyhow::bail!("not written yet")
+async fn loudest(wall: &Wall) -> Result<Vec<f64>> {
+    let mut loudest = vec![f64::NEG_INFINITY; wall.len()];
+    let until = Instant::now() + Duration::from_secs_f64(LISTEN_SECS);
+    while Instant::now() < until {
+        for (loudest, tile) in loudest.iter_mut().zip(wall.tiles().await?) {
+            let peak = tile.audio.and_then(|audio| audio.peak_dbfs).unwrap_or(f64::NEG_INFINITY);
+            *loudest = loudest.max(peak);
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    Ok(loudest)
+}
+
+pub(crate) async fn a_whistle_is_heard_and_metered_on_its_tile_only(stage: &mut Stage) -> Result<()> {
+    crate::input::focus(&stage.wall, WHISTLING).await?;
+    let Heard { recording, meters } = whistle(stage, WHISTLING).await?;
+    let level = f64::from(whistle::LEVEL_DBFS);
+    let parts = recording.loud_parts(level - 20.0);
+    let part = parts.first().cloned().with_context(|| format!("nothing heard: {:.1} dBFS", recording.peak_dbfs()))?;
+    ensure!(parts.len() == 1, "heard in pieces: {parts:?}");
+    let length_ms = part.len() as f64 / 48.0;
+    let tone = recording.part(part);
+    // Without the ramps.
+    let middle = tone.part(4800..tone.frames().saturating_sub(4800));
+    let frequency = middle.frequency_hz().context("no tone")?;
+    let heard = [0, 1].map(|channel| middle.tone_dbfs(channel, f64::from(whistle::FREQUENCY_HZ)));
+    println!("whistle: {frequency:.2} Hz, {length_ms:.0} ms, {heard:.2?} dBFS; meters {meters:.1?}");
+    ensure!((frequency - f64::from(whistle::FREQUENCY_HZ)).abs() < 3.0, "{frequency} Hz");
+    ensure!((length_ms - f64::from(whistle::DURATION_MS)).abs() < 60.0, "{length_ms} ms");
+    ensure!(heard.iter().all(|heard| (heard - level).abs() < 1.0), "{heard:?} dBFS instead of {level}");
+    for (index, meter) in meters.iter().enumerate() {
+        if index == WHISTLING {
+            ensure!((meter - level).abs() < 1.0, "the meter showed {meter} dBFS instead of {level}");
+        } else {
+            ensure!(*meter < SILENCE_DBFS, "the meter of tile {index} showed {meter} dBFS");
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_muted_tile_is_silent(stage: &mut Stage) -> Result<()> {
+    mute(&stage.wall, true).await?;
+    let heard = whistle(stage, WHISTLING).await;
+    let muted = stage.wall.tiles().await?[WHISTLING].audio.as_ref().is_some_and(|audio| audio.muted);
+    mute(&stage.wall, false).await?;
+    let recording = heard?.recording;
+    ensure!(muted, "the tile does not say that it is muted");
+    ensure!(recording.is_silent(SILENCE_DBFS), "muted, but heard at {:.1} dBFS", recording.peak_dbfs());
+    // And heard again afterwards.
+    let again = whistle(stage, WHISTLING).await?.recording;
+    let level = f64::from(whistle::LEVEL_DBFS);
+    ensure!((again.peak_dbfs() - level).abs() < 1.5, "{:.1} dBFS after unmuting", again.peak_dbfs());
+    Ok(())
+}
+
+async fn mute(wall: &Wall, muted: bool) -> Result<()> {
+    let id = InstanceId::try_new(WHISTLING)?;
+    wall.viewer.automation.command("mute", json!({"id": id, "muted": muted})).await.map(drop)
 }
