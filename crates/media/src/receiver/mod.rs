@@ -1,11 +1,19 @@
 //! A viewer's end of one session.
 
+mod assemble;
+mod lifeline;
+mod link;
+mod mailbox;
+
 use crate::config::ReceiverConfig;
 use crate::error::SendInputError;
 use crate::stats::ReceiverStats;
 use crate::video::VideoFrame;
 use loco_model::input::{KeysEvent, Pointer};
+use mailbox::Mailbox;
 use std::sync::Arc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
 
 /// Why the application is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +46,16 @@ pub enum SessionState {
 }
 
 /// Connects, receives, decodes, and connects again, for ever; ends when dropped.
-pub struct Receiver {}
+pub struct Receiver {
+    mailbox: Arc<Mailbox>,
+    stop: CancellationToken,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
 
 impl Receiver {
     /// Starts it on `runtime`. `wake` is called from the runtime's threads and must not block.
@@ -48,46 +65,54 @@ impl Receiver {
         config: ReceiverConfig,
         wake: Arc<dyn Fn(Wake) + Send + Sync>,
     ) -> Self {
-        let _ = (runtime, config, wake);
-        Self {}
+        let (mailbox, stop) = (Arc::new(Mailbox::new(wake)), CancellationToken::new());
+        runtime.spawn(link::run(config, Arc::clone(&mailbox), stop.clone()));
+        Self { mailbox, stop }
     }
 
     /// The newest picture, once.
     #[must_use]
     pub fn take_frame(&self) -> Option<VideoFrame> {
-        None
+        self.mailbox.take()
     }
 
     /// Where it is.
     #[must_use]
     pub fn state(&self) -> SessionState {
-        SessionState::Connecting
+        self.mailbox.state()
     }
 
     /// Tries at once to connect, where it waits for the next attempt: call it when the agent is known to be back.
-    pub fn reconnect_now(&self) {}
+    pub fn reconnect_now(&self) {
+        self.mailbox.reconnect.notify_one();
+    }
 
     /// Sends over the reliable channel; never blocks.
     ///
     /// # Errors
     /// When there is no session, or it does not take it fast enough.
     pub fn send_keys(&self, event: KeysEvent) -> Result<(), SendInputError> {
-        let _ = event;
-        Err(SendInputError::NotConnected)
+        let outbox = self.mailbox.outbox.lock();
+        let outbox = outbox.as_ref().ok_or(SendInputError::NotConnected)?;
+        outbox.keys.try_send(event).map_err(|error| match error {
+            TrySendError::Full(_) => SendInputError::Full,
+            TrySendError::Closed(_) => SendInputError::NotConnected,
+        })
     }
 
-    /// Sends over the unordered channel; never blocks.
+    /// Sends over the unordered channel; never blocks. A position that still waits is replaced.
     ///
     /// # Errors
-    /// When there is no session, or it does not take it fast enough.
+    /// When there is no session.
     pub fn send_pointer(&self, pointer: Pointer) -> Result<(), SendInputError> {
-        let _ = pointer;
-        Err(SendInputError::NotConnected)
+        self.mailbox.outbox.lock().as_mut().ok_or(SendInputError::NotConnected)?.pointer = Some(pointer);
+        self.mailbox.pointer_waits.notify_one();
+        Ok(())
     }
 
     /// What it saw so far.
     #[must_use]
     pub fn stats(&self) -> ReceiverStats {
-        ReceiverStats::default()
+        self.mailbox.stats()
     }
 }

@@ -1,0 +1,242 @@
+//! What the application and the session's tasks share.
+
+use super::{SessionState, Wake};
+use crate::stats::{Histogram, Rate, ReceiverStats};
+use crate::video::VideoFrame;
+use loco_model::Size;
+use loco_model::input::{KeysEvent, Pointer};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
+
+/// A picture that is this much later than it was captured apart from the one before was waited for.
+const FREEZE: Duration = Duration::from_millis(150);
+/// The least network delay is looked for in the last one to two of these.
+const LEAST_WINDOW: Duration = Duration::from_secs(10);
+
+/// One receiver's shared part.
+pub(super) struct Mailbox {
+    pub(super) wake: Arc<dyn Fn(Wake) + Send + Sync>,
+    frame: Mutex<Option<VideoFrame>>,
+    state: Mutex<SessionState>,
+    pub(super) meter: Mutex<Meter>,
+    pub(super) outbox: Mutex<Option<Outbox>>,
+    pub(super) pointer_waits: Notify,
+    /// Someone read the statistics: the round trip is worth a look.
+    pub(super) stats_read: Notify,
+    pub(super) reconnect: Notify,
+}
+
+/// A connected session's input.
+pub(super) struct Outbox {
+    pub(super) keys: mpsc::Sender<KeysEvent>,
+    pub(super) pointer: Option<Pointer>,
+}
+
+/// Counts and measures.
+#[derive(Default)]
+pub(super) struct Meter {
+    pub(super) stats: ReceiverStats,
+    pub(super) sent: Rate,
+    pub(super) received: Rate,
+    pub(super) decoded: Rate,
+    pub(super) bytes: Rate,
+    network: Histogram,
+    assemble: Histogram,
+    decode: Histogram,
+    mailbox: Histogram,
+    jitter: Jitter,
+    least_delay: Least,
+    pub(super) round_trip: Option<Duration>,
+    last: Option<(Instant, u32)>,
+}
+
+/// Interarrival jitter (RFC 3550 section 6.4.1), in microseconds.
+#[derive(Default)]
+struct Jitter {
+    last: Option<(Instant, u32)>,
+    us: f64,
+}
+
+/// The smallest value of the last seconds.
+#[derive(Default)]
+struct Least {
+    since: Option<Instant>,
+    current: Option<i64>,
+    previous: Option<i64>,
+}
+
+impl Least {
+    fn above(&mut self, value: i64, now: Instant) -> i64 {
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_duration_since(since) > LEAST_WINDOW {
+            self.previous = self.current.take();
+            self.since = Some(now);
+        }
+        self.current = Some(self.current.map_or(value, |least| least.min(value)));
+        let least = self.current.into_iter().chain(self.previous).min().unwrap_or(value);
+        value - least
+    }
+}
+
+fn ticks_to_us(ticks: i32) -> i64 {
+    i64::from(ticks) * 1_000_000 / i64::from(crate::clock::VIDEO_CLOCK_HZ)
+}
+
+impl Meter {
+    /// A new session: what is relative to the old one's numbers is forgotten.
+    pub(super) fn new_session(&mut self) {
+        self.jitter = Jitter::default();
+        self.least_delay = Least::default();
+        (self.last, self.round_trip) = (None, None);
+        self.stats.sessions += 1;
+    }
+
+    /// A video packet arrived.
+    pub(super) fn packet(&mut self, timestamp: u32, bytes: usize, now: Instant) {
+        self.stats.bytes_received += bytes as u64;
+        self.bytes.add(bytes as u64, now);
+        if let Some((last_arrival, last_timestamp)) = self.jitter.last {
+            let apart_us = (now - last_arrival).as_micros() as i64;
+            let captured_us = ticks_to_us(timestamp.wrapping_sub(last_timestamp) as i32);
+            self.jitter.us += ((apart_us - captured_us).unsigned_abs() as f64 - self.jitter.us) / 16.0;
+        }
+        self.jitter.last = Some((now, timestamp));
+    }
+
+    /// A frame was decoded.
+    pub(super) fn frame(&mut self, size: Size, times: &crate::video::FrameTimes) {
+        let now = times.decoded;
+        self.stats.size = Some(size);
+        self.stats.frames_decoded += 1;
+        self.decoded.add(1, now);
+        let us = |from: Instant, to: Instant| to.saturating_duration_since(from).as_micros() as u64;
+        self.assemble.record_us(us(times.first_packet, times.complete), now);
+        self.decode.record_us(us(times.complete, now), now);
+        // The sender's clock is another one: only what exceeds the least seen is known, and the path's half round trip.
+        let here_us = crate::clock::now_us().saturating_sub(us(times.complete, Instant::now()));
+        let captured_us = crate::clock::capture_time_us(times.timestamp, here_us);
+        let extra_us = self.least_delay.above(here_us as i64 - captured_us as i64, now);
+        if let Some(round_trip) = self.round_trip {
+            self.network.record_us(extra_us.unsigned_abs() + round_trip.as_micros() as u64 / 2, now);
+        }
+        if let Some((last_decoded, last_timestamp)) = self.last {
+            let captured_us = ticks_to_us(times.timestamp.wrapping_sub(last_timestamp) as i32).unsigned_abs();
+            let late = (now - last_decoded).saturating_sub(Duration::from_micros(captured_us));
+            if late > FREEZE {
+                self.stats.freezes += 1;
+                self.stats.frozen_ms += late.as_millis() as u64;
+            }
+        }
+        self.last = Some((now, times.timestamp));
+    }
+
+    fn report(&self, now: Instant) -> ReceiverStats {
+        ReceiverStats {
+            fps_sent: self.sent.per_second(now),
+            fps_received: self.received.per_second(now),
+            fps_decoded: self.decoded.per_second(now),
+            bytes_per_second: self.bytes.per_second(now),
+            jitter_ms: self.jitter.last.map(|_| (self.jitter.us / 1_000.0) as f32),
+            round_trip_ms: self.round_trip.map(|time| time.as_secs_f32() * 1_000.0),
+            network: self.network.percentiles(now),
+            assemble: self.assemble.percentiles(now),
+            decode: self.decode.percentiles(now),
+            mailbox: self.mailbox.percentiles(now),
+            last_frame_age_ms: self.last.map(|(at, _)| now.saturating_duration_since(at).as_millis() as u64),
+            ..self.stats.clone()
+        }
+    }
+}
+
+impl Mailbox {
+    pub(super) fn new(wake: Arc<dyn Fn(Wake) + Send + Sync>) -> Self {
+        Self {
+            wake,
+            frame: Mutex::new(None),
+            state: Mutex::new(SessionState::Connecting),
+            meter: Mutex::default(),
+            outbox: Mutex::new(None),
+            pointer_waits: Notify::new(),
+            stats_read: Notify::new(),
+            reconnect: Notify::new(),
+        }
+    }
+
+    /// The newest frame replaces one that nobody took; the application is woken only when it knows of none.
+    pub(super) fn put(&self, frame: VideoFrame) {
+        let replaced = self.frame.lock().replace(frame).is_some();
+        if replaced {
+            self.meter.lock().stats.frames_replaced += 1;
+        } else {
+            (self.wake)(Wake::Frame);
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<VideoFrame> {
+        let frame = self.frame.lock().take()?;
+        let now = Instant::now();
+        let waited_us = (now - frame.times.decoded).as_micros() as u64;
+        self.meter.lock().mailbox.record_us(waited_us, now);
+        Some(frame)
+    }
+
+    pub(super) fn state(&self) -> SessionState {
+        self.state.lock().clone()
+    }
+
+    pub(super) fn set_state(&self, state: SessionState) {
+        let changed = std::mem::replace(&mut *self.state.lock(), state.clone()) != state;
+        if changed {
+            (self.wake)(Wake::State);
+        }
+    }
+
+    pub(super) fn stats(&self) -> ReceiverStats {
+        self.stats_read.notify_one();
+        self.meter.lock().report(Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::video::FrameTimes;
+
+    #[test]
+    fn stillness_is_no_freeze_and_a_late_picture_is() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        let mut frame = |captured_ms: u32, decoded_ms: u64| {
+            let at = start + Duration::from_millis(decoded_ms);
+            let times = FrameTimes { timestamp: captured_ms * 90, first_packet: at, complete: at, decoded: at };
+            meter.frame(Size::new(1, 1), &times);
+            meter.stats.freezes
+        };
+        assert_eq!(frame(0, 10), 0);
+        assert_eq!(frame(33, 43), 0);
+        assert_eq!(frame(60_033, 60_043), 0, "a minute of stillness");
+        assert_eq!(frame(60_066, 60_276), 1);
+        assert_eq!(meter.stats.frozen_ms, 200);
+    }
+
+    #[test]
+    fn irregular_frames_are_no_jitter() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        for ms in [0u32, 33, 500, 510, 4_000] {
+            meter.packet(ms * 90, 100, start + Duration::from_millis(u64::from(ms)));
+        }
+        assert!(meter.report(start).jitter_ms.is_some_and(|ms| ms < 0.01));
+        meter.packet(4_033 * 90, 100, start + Duration::from_millis(4_065));
+        assert!(meter.report(start).jitter_ms.is_some_and(|ms| (ms - 2.0).abs() < 0.01), "32 ms / 16");
+    }
+
+    #[test]
+    fn the_least_delay_is_subtracted() {
+        let (mut least, now) = (Least::default(), Instant::now());
+        assert_eq!(least.above(-1_000, now), 0);
+        assert_eq!(least.above(-900, now), 100);
+        assert_eq!(least.above(-900, now + LEAST_WINDOW * 2), 100, "the last window still counts");
+        assert_eq!(least.above(-900, now + LEAST_WINDOW * 4), 0, "a drifted clock is followed");
+    }
+}
