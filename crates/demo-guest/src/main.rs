@@ -13,7 +13,7 @@ use bare::interrupts::{self, KEYBOARD, MOUSE, SOUND, TICKS};
 use bare::ports::log;
 use bare::sb16::Sound;
 use bare::screen::Screen;
-use bare::{i8042, start_info};
+use bare::{i8042, start_info, vmmouse};
 use loco_demo_guest::ps2::{Keyboard, Mouse};
 use loco_demo_guest::{Machine, Memory, Options, PICTURE_WORDS, PIT_DIVISOR, Rect, Resolution, SPRITE_WORDS, Town};
 
@@ -70,15 +70,17 @@ extern "C" fn guest_main(info: u32) -> ! {
     let Some(screen) = Screen::find() else { fail(format_args!("no standard VGA (QEMU's -vga std)")) };
     let sound = Sound::find();
     let wheel = i8042::init();
+    let absolute = options.absolute_pointer && wheel.is_some() && vmmouse::init();
     let version = env!("CARGO_PKG_VERSION");
     let (major, minor) = sound.as_ref().map_or((0, 0), Sound::version);
     log(format_args!(
-        "loco: boot version={version} instance={} mode={} size={} sb16={major}.{minor:02} mouse={} wheel={}",
+        "loco: boot version={version} instance={} mode={} size={} sb16={major}.{minor:02} mouse={} wheel={} absolute={}",
         options.instance,
         options.mode.name(),
         options.resolution.name(),
         u8::from(wheel.is_some()),
         u8::from(wheel == Some(true)),
+        u8::from(absolute),
     ));
     let mut pc = Pc { screen, sound };
     let mut town = Town::new(&options, pictures());
@@ -86,10 +88,11 @@ extern "C" fn guest_main(info: u32) -> ! {
     interrupts::set_enabled(interrupts::IRQ_KEYBOARD, true);
     interrupts::set_enabled(interrupts::IRQ_MOUSE, wheel.is_some());
     log(format_args!("loco: ready"));
-    run(&mut town, &mut pc, Mouse::new(wheel == Some(true)))
+    run(&mut town, &mut pc, (!absolute).then(|| Mouse::new(wheel == Some(true))))
 }
 
-fn run(town: &mut Town<'_>, pc: &mut Pc, mut mouse: Mouse) -> ! {
+/// `mouse`: how its bytes are read; `None` for a tablet, of which they only tell that it has something to say.
+fn run(town: &mut Town<'_>, pc: &mut Pc, mut mouse: Option<Mouse>) -> ! {
     let mut keyboard = Keyboard::default();
     loop {
         interrupts::wait();
@@ -98,9 +101,16 @@ fn run(town: &mut Town<'_>, pc: &mut Pc, mut mouse: Mouse) -> ! {
                 town.key(event, pc);
             }
         }
+        let mut touched = false;
         while let Some(byte) = MOUSE.pop() {
-            if let Some(event) = mouse.push(byte) {
+            touched = true;
+            if let Some(event) = mouse.as_mut().and_then(|mouse| mouse.push(byte)) {
                 town.mouse(event, pc);
+            }
+        }
+        if touched && mouse.is_none() {
+            while let Some(event) = vmmouse::read() {
+                town.tablet(event, pc);
             }
         }
         let blocks = SOUND.swap(0, Ordering::Relaxed);

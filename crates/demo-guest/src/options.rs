@@ -50,6 +50,8 @@ pub struct Options {
     pub resolution: Resolution,
     /// `music=on|off`.
     pub music: bool,
+    /// `pointer=relative|absolute`: a mouse, or a tablet if the machine has one.
+    pub absolute_pointer: bool,
 }
 
 impl Options {
@@ -71,11 +73,16 @@ impl Options {
             "instance" => self.instance = value.parse().ok().filter(|instance| *instance < 9)?,
             "mode" => self.mode = Mode::from_name(value)?,
             "size" => self.resolution = Resolution::ALL.into_iter().find(|size| size.name() == value)?,
-            "music" => self.music = [("on", true), ("off", false)].into_iter().find(|(word, _)| *word == value)?.1,
+            "music" => self.music = choice(value, "off", "on")?,
+            "pointer" => self.absolute_pointer = choice(value, "relative", "absolute")?,
             _ => return None,
         }
         Some(())
     }
+}
+
+fn choice(value: &str, no: &str, yes: &str) -> Option<bool> {
+    if value == yes { Some(true) } else { (value == no).then_some(false) }
 }
 
 #[cfg(test)]
@@ -91,8 +98,14 @@ mod tests {
         };
         let default = Options::default();
         check("", default, &[]);
-        let all = Options { instance: 8, mode: Mode::Box, resolution: Resolution::Large, music: true };
-        check("instance=8 mode=box size=1024x768 music=on", all, &[]);
+        let all = Options {
+            instance: 8,
+            mode: Mode::Box,
+            resolution: Resolution::Large,
+            music: true,
+            absolute_pointer: true,
+        };
+        check("instance=8 mode=box size=1024x768 music=on pointer=absolute", all, &[]);
         check("  mode=busy\tmode=quiet ", Options { mode: Mode::Quiet, ..default }, &[]);
         check("instance=9 instance=-1 instance=", default, &["instance=9", "instance=-1", "instance="]);
         check("mode=Town quiet =box ==", default, &["mode=Town", "quiet", "=box", "=="]);
@@ -101,6 +114,6 @@ mod tests {
             Options { instance: 3, ..default },
             &["size=640x481", "é=\u{1F600}"],
         );
-        check("music=ON music=maybe", default, &["music=ON", "music=maybe"]);
+        check("music=ON pointer=maybe", default, &["music=ON", "pointer=maybe"]);
     }
 }

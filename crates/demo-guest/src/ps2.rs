@@ -60,6 +60,19 @@ pub struct MouseEvent {
     pub buttons: u8,
 }
 
+/// What a pointer that knows its place tells (a tablet; no PS/2 device, but it comes beside one).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AbsoluteEvent {
+    /// From the left, 0..=65535 of the width.
+    pub x: u16,
+    /// From the top, 0..=65535 of the height.
+    pub y: u16,
+    /// Wheel steps, up is positive.
+    pub wheel: i32,
+    /// Bit 0 left, 1 middle, 2 right.
+    pub buttons: u8,
+}
+
 /// Puts a mouse's bytes together.
 #[derive(Clone, Copy, Debug)]
 pub struct Mouse {

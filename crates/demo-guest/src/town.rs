@@ -11,7 +11,7 @@ use crate::mode::Mode;
 use crate::options::{Options, Resolution};
 use crate::paint::depth_at;
 use crate::panel::{self, STRIP_COLOURS, Status};
-use crate::ps2::{KeyEvent, MouseEvent};
+use crate::ps2::{AbsoluteEvent, KeyEvent, MouseEvent};
 use crate::smoke::Smoke;
 use crate::sprites::{BOX, Look, Sprites};
 use crate::stage::{Dirty, Item, Items, Stage};
@@ -201,13 +201,22 @@ impl<'a> Town<'a> {
 
     /// The mouse moved, or a button went down or up.
     pub fn mouse(&mut self, event: MouseEvent, machine: &mut dyn Machine) {
+        let (x, y) = self.cursor;
+        self.point((x + event.dx, y + event.dy), event.wheel, event.buttons, machine);
+    }
+
+    /// The tablet was pointed somewhere, or a button went down or up.
+    pub fn tablet(&mut self, event: AbsoluteEvent, machine: &mut dyn Machine) {
+        let at = |part: u16, size: i32| (i32::from(part) * size) >> 16;
+        let to = (at(event.x, self.stage.width), at(event.y, self.stage.height));
+        self.point(to, event.wheel, event.buttons, machine);
+    }
+
+    fn point(&mut self, to: (i32, i32), wheel: i32, buttons: u8, machine: &mut dyn Machine) {
         let before = self.cursor;
-        if (event.dx, event.dy) != (0, 0) {
-            self.cursor.0 = (before.0 + event.dx).clamp(0, self.stage.width - 1);
-            self.cursor.1 = (before.1 + event.dy).clamp(0, self.stage.height - 1);
-        }
-        let changed = self.buttons ^ event.buttons;
-        self.buttons = event.buttons;
+        self.cursor = (to.0.clamp(0, self.stage.width - 1), to.1.clamp(0, self.stage.height - 1));
+        let changed = self.buttons ^ buttons;
+        self.buttons = buttons;
         // The strip first: it is what answers, and it holds the new position already.
         for index in 0..3u16 {
             if changed >> index & 1 != 0 {
@@ -217,10 +226,10 @@ impl<'a> Town<'a> {
                 machine.log(format_args!("loco: button n={index} pressed={pressed} x={x} y={y} count={count}"));
             }
         }
-        if event.wheel != 0 {
-            let button = if event.wheel > 0 { 3 } else { 4 };
+        if wheel != 0 {
+            let button = if wheel > 0 { 3 } else { 4 };
             self.echo(Some(barcode::POINTER_BUTTON | button), machine);
-            let (speed, step) = (i32::from(self.train.speed()), event.wheel.signum());
+            let (speed, step) = (i32::from(self.train.speed()), wheel.signum());
             self.set_speed((speed + step).max(0) as u8, machine);
         }
         if self.cursor != before {

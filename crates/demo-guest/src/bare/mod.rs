@@ -9,5 +9,6 @@ pub(crate) mod ports;
 pub(crate) mod sb16;
 pub(crate) mod screen;
 pub(crate) mod start_info;
+pub(crate) mod vmmouse;
 
 core::arch::global_asm!(include_str!("boot.s"));

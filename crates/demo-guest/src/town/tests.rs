@@ -220,6 +220,22 @@ fn the_pointers_way_is_drawn_while_the_middle_button_is_held() {
 }
 
 #[test]
+fn a_tablet_points_to_places_at_every_size() {
+    for resolution in Resolution::ALL {
+        with_town(Options { mode: Mode::Quiet, resolution, ..Options::default() }, |town, screen| {
+            for (x, y) in [(0, 0), (65535, 65535), (32768, 16384), (13107, 52429)] {
+                town.tablet(AbsoluteEvent { x, y, wheel: 0, buttons: 0 }, screen);
+                let reading = screen.read().unwrap();
+                assert!(
+                    reading.cursor_x.abs_diff(x / 64) <= 2 && reading.cursor_y.abs_diff(y / 64) <= 2,
+                    "{reading:?}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
 fn any_input_is_survived() {
     let mut random = Random::new(99);
     with_town(Options { instance: 7, ..Options::default() }, |town, screen| {
