@@ -166,6 +166,14 @@ impl Automation {
         self.command("screenshot", json!({"path": path})).await.map(drop)
     }
 
+    /// Moves the keyboard to a tile.
+    ///
+    /// # Errors
+    /// As [`Automation::command`].
+    pub async fn focus(&self, id: InstanceId) -> Result<()> {
+        self.command("focus", json!({"tile": id})).await.map(drop)
+    }
+
     /// Gives it a key as if its window had it; returns when, in microseconds of `CLOCK_MONOTONIC`.
     ///
     /// # Errors

