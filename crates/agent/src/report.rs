@@ -66,8 +66,12 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
         size: watch::Receiver<Option<loco_model::Size>>,
         viewers: watch::Receiver<usize>,
     }
-    let following =
+    let mut following =
         Following { guest: agent.guest.clone(), size: agent.size.clone(), viewers: agent.sender.viewers(), agent };
+    // Seen from here on, and only then reported: a change in between is told twice rather than not at all.
+    following.guest.mark_unchanged();
+    following.size.mark_unchanged();
+    following.viewers.mark_unchanged();
     let first = {
         let agent = following.agent.clone();
         futures::stream::once(async move { report(&agent) })

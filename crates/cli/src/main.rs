@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args, &cli.logging),
         // The window system wants the process's first thread.
-        Command::View(args) => loco_viewer::run(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::View(args) => loco_viewer::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Agent(args) => loco_agent::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench(args),
     };

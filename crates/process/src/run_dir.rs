@@ -102,6 +102,10 @@ impl Drop for RunDir {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the run directory");
         }
+        // A parent that was killed could not remove its own: the last of its children to end does.
+        if let Some(base) = self.path.parent() {
+            sweep(base);
+        }
     }
 }
 
