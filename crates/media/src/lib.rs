@@ -19,6 +19,6 @@ pub mod whep;
 pub use config::{EncoderKind, PortRange, ReceiverConfig, SenderConfig};
 pub use error::{MediaError, SendInputError, WhepError};
 pub use receiver::{Receiver, SessionState, Wake};
-pub use sender::{Sender, SessionId, SessionInput};
+pub use sender::{Sender, SessionId, SessionInput, SessionStats};
 pub use stats::{ReceiverStats, SenderStats};
 pub use video::{Canvas, FrameTimes, VideoFrame};

@@ -6,6 +6,7 @@ mod input;
 mod pace;
 mod ports;
 mod session;
+mod tally;
 
 use crate::config::{EncoderKind, SenderConfig};
 use crate::error::{MediaError, WhepError};
@@ -25,6 +26,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
+pub use tally::SessionStats;
+use tally::Tally;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -101,6 +104,7 @@ struct Entry {
     offer: String,
     /// The player's ICE user name, to tell a restart from a trickle.
     ufrag: String,
+    tally: Arc<Tally>,
 }
 
 impl Shared {
@@ -198,7 +202,8 @@ impl Sender {
         };
         let (id, etag) = (SessionId::random(), entity_tag());
         let (commands, commands_out) = mpsc::channel(COMMANDS);
-        let entry = Entry { commands, etag: etag.clone(), offer: offer.to_owned(), ufrag };
+        let tally = Arc::new(Tally::new(codec));
+        let entry = Entry { commands, etag: etag.clone(), offer: offer.to_owned(), ufrag, tally: Arc::clone(&tally) };
         shared.sessions.lock().insert(Arc::clone(&id.0), entry);
         let task = SessionTask {
             id: id.clone(),
@@ -208,6 +213,7 @@ impl Sender {
             commands: commands_out,
             codec,
             lease,
+            tally,
         };
         self.inner.tasks.spawn_on(task.run(), &shared.runtime);
         Ok(Session { id, answer_sdp, etag })
@@ -296,6 +302,15 @@ impl Sender {
     #[must_use]
     pub fn viewers(&self) -> watch::Receiver<usize> {
         self.inner.shared.viewers.subscribe()
+    }
+
+    /// Every session, the oldest first.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionStats> {
+        let sessions = self.inner.shared.sessions.lock();
+        let mut all: Vec<_> = sessions.iter().map(|(id, entry)| entry.tally.read(id)).collect();
+        all.sort_by_key(|session| std::cmp::Reverse(session.age));
+        all
     }
 
     /// Sets the bits a second of a moving picture; the next frame obeys.

@@ -3,6 +3,7 @@
 use super::control::{Control, Frame};
 use super::input::{InputTap, run_channel};
 use super::ports::Lease;
+use super::tally::Tally;
 use super::{SessionId, SessionInput, Shared};
 use crate::error::MediaError;
 use crate::sound_link::OpusPacket;
@@ -37,6 +38,7 @@ pub(super) struct SessionTask {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) codec: VideoCodec,
     pub(super) lease: Lease,
+    pub(super) tally: Arc<Tally>,
 }
 
 /// What a connected session sends.
@@ -107,7 +109,10 @@ impl SessionTask {
                         return "nothing was negotiated";
                     }
                 },
-                Step::Event(Some(PeerEvent::KeyFrameWanted)) => self.shared.control.key_wanted(),
+                Step::Event(Some(PeerEvent::KeyFrameWanted)) => {
+                    self.tally.key_requested();
+                    self.shared.control.key_wanted();
+                }
                 Step::Event(Some(PeerEvent::Channel(channel))) => {
                     if channels.len() < MAX_CHANNELS {
                         channels.spawn(run_channel(channel, Arc::clone(&tap)));
@@ -119,10 +124,11 @@ impl SessionTask {
                 Step::Frame(None) | Step::Sound(Err(broadcast::error::RecvError::Closed)) => return "the sender stops",
                 Step::Sound(Err(broadcast::error::RecvError::Lagged(_))) => {}
                 Step::Frame(Some(frame)) => {
-                    if let Some(media) = media
-                        && !send_frame(&mut media.video, &frame, &self.shared.control).await
-                    {
-                        return "the connection is gone";
+                    if let Some(media) = media {
+                        if !send_frame(&mut media.video, &frame, &self.shared.control).await {
+                            return "the connection is gone";
+                        }
+                        self.tally.frame();
                     }
                 }
                 Step::Sound(Ok(packet)) => {
@@ -140,6 +146,7 @@ impl SessionTask {
         let (video, sound) = self.peer.outputs(self.codec).await?;
         let sound = sound.map(|out| (out, self.shared.sound.listen()));
         let (viewer, frames) = self.shared.control.add_viewer(self.codec);
+        self.tally.connected();
         self.shared.announce_viewers();
         tracing::info!(session = %self.id, codec = self.codec.name(), sound = sound.is_some(), "session connected");
         Ok(Media { viewer, frames, video, sound })

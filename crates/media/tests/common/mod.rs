@@ -1,6 +1,8 @@
 //! A sender behind a real HTTP server, a synthetic canvas, and helpers to wait for what must happen.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod proxy;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
