@@ -333,6 +333,8 @@ pub struct Tile {
     pub tile: [u32; 4],
     /// Whether the keyboard goes to it.
     pub focused: bool,
+    /// Whether the pointer belongs to it alone.
+    pub captured: bool,
     /// Its sound.
     pub audio: Option<Audio>,
 }

@@ -90,5 +90,5 @@ pub(crate) async fn a_muted_tile_is_silent(stage: &mut Stage) -> Result<()> {
 
 async fn mute(wall: &Wall, muted: bool) -> Result<()> {
     let id = InstanceId::try_new(WHISTLING)?;
-    wall.viewer.automation.command("mute", json!({"id": id, "muted": muted})).await.map(drop)
+    wall.viewer.automation.command("mute", json!({"tile": id, "muted": muted})).await.map(drop)
 }
