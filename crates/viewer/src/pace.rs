@@ -47,7 +47,13 @@ impl Pacer {
     /// Drawings a second at most.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        if self.on_cpu && self.took_secs > 0.0 { self.rate.min(BUSY_BUDGET / self.took_secs) } else { self.rate }
+        if self.on_cpu && self.took_secs > 0.0 {
+            // Not below the slowest rate: one drawing is in flight at most, so a slow device is never flooded, and the
+            // first drawings, in which a rasteriser compiles its shaders, must not stall the wall for seconds.
+            self.rate.min(BUSY_BUDGET / self.took_secs).max(CPU_RATES.0)
+        } else {
+            self.rate
+        }
     }
 
     fn interval(&self) -> Duration {
@@ -138,6 +144,8 @@ mod tests {
             pacer.finished(ms(70));
         }
         assert!((pacer.rate() - 10.0).abs() < 0.1, "{}", pacer.rate());
+        pacer.finished(ms(5_000));
+        assert!(pacer.rate() >= CPU_RATES.0, "one slow drawing does not stall the wall: {}", pacer.rate());
         let mut gpu = Pacer::for_gpu(60.0);
         gpu.finished(ms(70));
         assert!((gpu.rate() - 60.0).abs() < 0.01);
