@@ -3,6 +3,7 @@
 use crate::agent::Agent;
 use futures::{Stream, StreamExt as _};
 use loco_guest::{GuestState, GuestStatus};
+use loco_media::SessionStats;
 use loco_model::report::{
     Accelerator, AudioHealth, DeepHealth, HealthReport, OverallStatus, VideoHealth, ViewerHealth,
 };
@@ -114,8 +115,20 @@ fn unix_ms(time: SystemTime) -> Option<u64> {
     time.duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok())
 }
 
-fn viewers(_agent: &Agent) -> Vec<ViewerHealth> {
-    Vec::new()
+fn viewers(agent: &Agent) -> Vec<ViewerHealth> {
+    let health = |session: SessionStats| ViewerHealth {
+        session: session.id,
+        state: if session.connected { "connected" } else { "connecting" }.to_owned(),
+        age_ms: u64::try_from(session.age.as_millis()).unwrap_or(u64::MAX),
+        video_codec: Some(session.codec.to_owned()),
+        frames_sent: session.frames_sent,
+        key_frames_requested: session.key_frame_requests,
+        // Not counted per session by the transport.
+        bytes_sent: None,
+        retransmissions: None,
+        rtt_ms: None,
+    };
+    agent.sender.sessions().into_iter().map(health).collect()
 }
 
 #[cfg(test)]

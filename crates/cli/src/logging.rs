@@ -4,6 +4,10 @@ use clap::ValueEnum;
 use std::io::{IsTerminal as _, Write as _};
 use tracing_subscriber::EnvFilter;
 
+/// Libraries whose warnings are of no use to anyone but their authors (a packet that came twice, a monitor without a
+/// size); a filter of one's own can name them again.
+const QUIET: &str = "rtc=error,webrtc=error,winit=error";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -32,7 +36,7 @@ fn parse_filter(text: &str) -> Result<String, String> {
 /// wrong (`warn`) stands between the lines of progress.
 pub(crate) fn init(args: &LoggingArgs, is_server: bool) {
     let default = if is_server { "info" } else { "warn" };
-    let filter = EnvFilter::new(args.log.as_deref().unwrap_or(default));
+    let filter = EnvFilter::new(format!("{QUIET},{}", args.log.as_deref().unwrap_or(default)));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Json => builder.json().flatten_event(true).init(),

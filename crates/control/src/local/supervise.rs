@@ -82,6 +82,11 @@ pub(super) async fn supervise(
                     () = stop.cancelled() => None,
                 };
                 let Some(reason) = ended else {
+                    // Told before, so that what its end looks like from outside is not taken for a failure.
+                    found.phase = Phase::Stopped;
+                    if tell(&changes, &found).await.is_err() {
+                        tracing::debug!(%id, "nobody listens any more");
+                    }
                     agent.stop().await;
                     break;
                 };
@@ -215,6 +220,7 @@ mod tests {
         assert!(at <= 1002, "{at}");
         assert!(matches!(watched.next().await, (Phase::Up, 2, true, _)));
         watched.stop.cancel();
+        assert!(matches!(watched.next().await, (Phase::Stopped, 2, true, _)), "told before it is ended");
         assert!(matches!(watched.next().await, (Phase::Stopped, 2, false, _)));
         watched.task.await.expect("supervisor");
         assert_eq!(watched.stopped.load(Ordering::Relaxed), 1, "the agent was ended");
