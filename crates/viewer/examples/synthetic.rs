@@ -80,7 +80,8 @@ fn yuv(r: u8, g: u8, b: u8) -> [u8; 3] {
 impl Town {
     fn new() -> Self {
         let (w, h) = (SIZE.width as usize, SIZE.height as usize);
-        let mut town = Self { planes: [vec![0; w * h], vec![0; w * h / 4], vec![0; w * h / 4]], decoded: Instant::now() };
+        let mut town =
+            Self { planes: [vec![0; w * h], vec![0; w * h / 4], vec![0; w * h / 4]], decoded: Instant::now() };
         town.fill(0, 0, w, h, yuv(0x5A, 0xA8, 0x46));
         town.fill(0, 330, w, 16, yuv(0xC9, 0xAE, 0x80));
         for x in (0..w).step_by(20) {

@@ -74,7 +74,8 @@ const SIDE_RANGE: std::ops::RangeInclusive<u32> = 320..=8192;
 /// # Errors
 /// When it is not two numbers from 320 to 8192 with an `x` between.
 pub fn parse_size(text: &str) -> Result<Size, String> {
-    let expected = || format!("{text:?} is no size: expected WIDTHxHEIGHT with sides of {SIDE_RANGE:?}, as in 1280x960");
+    let expected =
+        || format!("{text:?} is no size: expected WIDTHxHEIGHT with sides of {SIDE_RANGE:?}, as in 1280x960");
     let (width, height) = text.split_once('x').ok_or_else(expected)?;
     let side = |t: &str| t.parse().ok().filter(|n| SIDE_RANGE.contains(n)).ok_or_else(expected);
     Ok(Size::new(side(width)?, side(height)?))

@@ -1,10 +1,10 @@
 //! What the control plane says: followed for ever, told to the window as updates.
 
 use crate::error::ViewError;
+use futures::StreamExt as _;
 use loco_http::{Client, ClientError, TokenFile};
 use loco_model::InstanceId;
 use loco_model::api::{Event, Instance};
-use futures::StreamExt as _;
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! What stands around and over the pictures: bar, plates, messages, menus, statistics, toasts. Drawn by egui from a model,
 //! and only when the model or what the pointer does to it changed; what a person asks for comes back as a list.
 
-pub mod ground;
 mod bar;
+pub mod ground;
 mod overlay;
 mod style;
 mod tiles;

@@ -107,11 +107,7 @@ pub fn quality(state: InstanceState, session: &ReceiverStats) -> (&'static str, 
         (Some(sent), Some(decoded)) if sent > 5.0 => 1.0 - decoded / sent,
         _ => 0.0,
     };
-    let levels = [
-        ("poor", 5.0, 0.5, 300.0, 250.0),
-        ("fair", 1.0, 0.2, 120.0, 120.0),
-        ("good", 0.1, 0.05, 50.0, 50.0),
-    ];
+    let levels = [("poor", 5.0, 0.5, 300.0, 250.0), ("fair", 1.0, 0.2, 120.0, 120.0), ("good", 0.1, 0.05, 50.0, 50.0)];
     for (word, loss, late, round_trip_limit, network_limit) in levels {
         if loss_percent > loss {
             return (word, format!("{loss_percent:.1} % of packets lost"));

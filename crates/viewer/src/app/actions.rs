@@ -87,7 +87,7 @@ impl App {
         let mut actions = Vec::new();
         let around = Surroundings {
             layout: &self.layout,
-            pointer_taken: self.pointer_taken(host),
+            pointer_taken: self.pointer_taken(),
             keyboard_taken: self.hud.any_popup_open(),
         };
         self.router.input(input, self.started.elapsed(), around, &mut actions);
@@ -106,8 +106,10 @@ impl App {
         self.router.captured()
     }
 
-    fn pointer_taken(&self, _host: &dyn Host) -> bool {
-        let Some(at) = self.hud.pointer_latest_pos() else { return false };
+    fn pointer_taken(&self) -> bool {
+        // Where the window says it is: egui learns of it only with its next pass.
+        let (x, y) = self.router.pointer();
+        let at = egui::pos2(x as f32 / self.scale, y as f32 / self.scale);
         let on_menu = self.hud.layer_id_at(at).is_some_and(|layer| layer.order != egui::Order::Background);
         on_menu || self.taken.iter().any(|rect| rect.contains(at))
     }

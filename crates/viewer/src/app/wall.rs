@@ -151,10 +151,14 @@ impl Wall {
             return false;
         }
         let post = Arc::clone(post);
-        let opened = connector.open(id, &endpoints, Arc::new(move |wake| match wake {
-            Wake::Frame => post(Event::Frame(id)),
-            Wake::State => post(Event::Session(id)),
-        }));
+        let opened = connector.open(
+            id,
+            &endpoints,
+            Arc::new(move |wake| match wake {
+                Wake::Frame => post(Event::Frame(id)),
+                Wake::State => post(Event::Session(id)),
+            }),
+        );
         match opened.sound {
             Some(reader) => {
                 sound.attach(id, reader);

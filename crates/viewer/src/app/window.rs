@@ -96,8 +96,7 @@ impl Shell {
         let mut host = WindowHost { window, instance, egui };
         let inner = host.window.inner_size();
         let app = App::new(parts, &mut host, Size::new(inner.width.max(1), inner.height.max(1)), scale)?;
-        host.egui =
-            egui_winit::State::new(app.hud().clone(), id, &host.window, Some(scale), None, Some(4096));
+        host.egui = egui_winit::State::new(app.hud().clone(), id, &host.window, Some(scale), None, Some(4096));
         self.running = Some((host, app));
         Ok(())
     }
@@ -110,11 +109,7 @@ impl Shell {
 
 fn no_display(error: &dyn std::fmt::Display) -> ViewError {
     let variable = |name| std::env::var(name).map_or_else(|_| "not set".to_owned(), |value| format!("{value:?}"));
-    ViewError::Display {
-        why: error.to_string(),
-        display: variable("DISPLAY"),
-        wayland: variable("WAYLAND_DISPLAY"),
-    }
+    ViewError::Display { why: error.to_string(), display: variable("DISPLAY"), wayland: variable("WAYLAND_DISPLAY") }
 }
 
 impl ApplicationHandler<Event> for Shell {

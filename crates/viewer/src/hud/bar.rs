@@ -1,6 +1,6 @@
 //! The line on top: where we are connected to, how many are in which state, volume, statistics, menu.
 
-use super::style::{colour, icon, regular, semibold};
+use super::style::{colour, icon, icons, regular, semibold};
 use super::{Ask, HudModel, Out};
 use crate::args::Scaling;
 use crate::input::chord;
@@ -22,7 +22,8 @@ pub(super) fn show(ui: &mut Ui, model: &HudModel, out: &mut Out) {
         ui.add_space(8.0);
         match &model.trouble {
             Some(trouble) => {
-                let line = format!("{} {} · {trouble}", icon::WARNING, model.connection);
+                ui.label(RichText::new(icon::WARNING).font(icons(14.0)).color(colour(DARK.degraded)));
+                let line = format!("{} · {trouble}", model.connection);
                 ui.add(egui::Label::new(RichText::new(line).color(colour(DARK.degraded))).truncate());
             }
             None => {
@@ -36,14 +37,15 @@ pub(super) fn show(ui: &mut Ui, model: &HudModel, out: &mut Out) {
     ui.scope_builder(UiBuilder::new().max_rect(inner).layout(Layout::right_to_left(egui::Align::Center)), |ui| {
         ui.set_clip_rect(bar);
         ui.spacing_mut().item_spacing.x = 12.0;
-        let more = ui.add(chip(RichText::new(icon::MORE).size(15.0)));
+        let more = ui.add(chip(RichText::new(icon::MORE).font(icons(15.0))));
         egui::Popup::menu(&more)
             .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
             .show(|ui| menu(ui, model, out));
         if ui.add(chip("Statistics").selected(model.statistics.is_some())).clicked() {
             out.asks.push(Ask::Statistics);
         }
-        let word = if model.master_muted { "Muted".to_owned() } else { format!("Volume {:.0} %", model.master * 100.0) };
+        let word =
+            if model.master_muted { "Muted".to_owned() } else { format!("Volume {:.0} %", model.master * 100.0) };
         let volume = ui.add(chip(word));
         egui::Popup::menu(&volume)
             .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
@@ -63,7 +65,7 @@ fn chip<'a>(text: impl egui::IntoAtoms<'a>) -> Button<'a> {
 
 fn sound(ui: &mut Ui, model: &HudModel, out: &mut Out) {
     ui.set_min_width(260.0);
-    ui.horizontal(|ui| {
+    egui::Grid::new("faders").num_columns(3).show(ui, |ui| {
         let mut master = model.master;
         ui.label("All");
         if ui.add(egui::Slider::new(&mut master, 0.0..=1.0).show_value(false)).changed() {
@@ -73,16 +75,19 @@ fn sound(ui: &mut Ui, model: &HudModel, out: &mut Out) {
         if ui.checkbox(&mut muted, "Mute").changed() {
             out.asks.push(Ask::MasterMute);
         }
-    });
-    for tile in &model.tiles {
-        ui.horizontal(|ui| {
-            let mut volume = tile.volume;
+        ui.end_row();
+        for tile in &model.tiles {
+            let (mut volume, mut muted) = (tile.volume, tile.muted);
             ui.label(tile.plate.name.as_str());
             if ui.add(egui::Slider::new(&mut volume, 0.0..=1.0).show_value(false)).changed() {
                 out.asks.push(Ask::Volume(tile.plate.id, volume));
             }
-        });
-    }
+            if ui.checkbox(&mut muted, "Mute").changed() {
+                out.asks.push(Ask::Mute(tile.plate.id));
+            }
+            ui.end_row();
+        }
+    });
     ui.separator();
     ui.label(RichText::new("Output").font(semibold(13.0)));
     if ui.radio(model.output == Output::Default, "The system's default").clicked() {

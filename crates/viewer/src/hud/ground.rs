@@ -133,13 +133,16 @@ mod tests {
 
     #[test]
     fn a_meters_parts_follow_each_other() {
-        let [a, b, c] = meter(Rect::new(10, 5, 60, 6), Some(Levels {
-            peak_dbfs: [0.0; 2],
-            hold_dbfs: [0.0; 2],
-            magnitude_dbfs: [0.0; 2],
-            input_peak_dbfs: 0.0,
-            clipped: true,
-        }))
+        let [a, b, c] = meter(
+            Rect::new(10, 5, 60, 6),
+            Some(Levels {
+                peak_dbfs: [0.0; 2],
+                hold_dbfs: [0.0; 2],
+                magnitude_dbfs: [0.0; 2],
+                input_peak_dbfs: 0.0,
+                clipped: true,
+            }),
+        )
         .map(|part| part.map(|(rect, _)| rect));
         let (Some(a), Some(b), Some(c)) = (a, b, c) else { panic!("all lit") };
         assert_eq!((a.right(), b.right(), c.right()), (b.x, c.x, 70));

@@ -1,13 +1,13 @@
 //! Numbers over the picture, and toasts.
 
-use super::style::{colour, icon, regular, semibold};
+use super::style::{colour, icon, icons, regular, semibold};
 use super::{Ask, HudModel, Out};
 use crate::statistics::Trace;
 use egui::{Align2, Color32, Id, Painter, Pos2, Rect, Sense, Stroke, Ui, pos2, vec2};
 use loco_model::look::DARK;
 
 const ROW: f32 = 16.0;
-const PANEL_WIDTH: f32 = 330.0;
+const PANEL_WIDTH: f32 = 400.0;
 const VALUES_FROM_LEFT: f32 = 140.0;
 const SPARK: egui::Vec2 = vec2(96.0, 22.0);
 
@@ -29,7 +29,7 @@ pub(super) fn statistics(ui: &Ui, model: &HudModel, out: &mut Out) {
     let copy = Rect::from_min_size(panel.right_top() + vec2(-34.0, 4.0), vec2(28.0, 26.0));
     let response = ui.interact(copy, Id::unique("copy statistics"), Sense::click());
     let ink = if response.hovered() { DARK.text } else { DARK.muted };
-    painter.text(copy.center(), Align2::CENTER_CENTER, icon::COPY, regular(15.0), colour(ink));
+    painter.text(copy.center(), Align2::CENTER_CENTER, icon::COPY, icons(15.0), colour(ink));
     if response.on_hover_text("Copy as text (Ctrl+Alt+C)").clicked() {
         out.asks.push(Ask::CopyStatistics);
     }
@@ -116,7 +116,7 @@ pub(super) fn toasts(ui: &Ui, model: &HudModel, out: &mut Out) {
         painter.galley(card.min + vec2(14.0, 9.0), text, colour(DARK.text));
         let close = Rect::from_center_size(pos2(card.right() - 20.0, card.center().y), vec2(26.0, 26.0));
         let response = ui.interact(close, Id::unique(("toast", toast.number)), Sense::click());
-        painter.text(close.center(), Align2::CENTER_CENTER, icon::CROSS, regular(13.0), colour(DARK.muted));
+        painter.text(close.center(), Align2::CENTER_CENTER, icon::CROSS, icons(13.0), colour(DARK.muted));
         if response.clicked() {
             out.asks.push(Ask::Dismiss(toast.number));
         }

@@ -1,8 +1,8 @@
 //! Fonts, icons and colours for egui, from the project's own tokens.
 
 use egui::{Color32, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Stroke, TextStyle, ThemePreference};
-use loco_model::look::{DARK, Rgb};
 use loco_model::InstanceState;
+use loco_model::look::{DARK, Rgb};
 use std::sync::Arc;
 
 /// Icons by their place in Phosphor's font (see its `style.css`).
@@ -48,22 +48,29 @@ pub(super) fn semibold(size: f32) -> FontId {
     FontId::new(size, FontFamily::Name(SEMIBOLD.into()))
 }
 
+/// Phosphor in `size` points: a family of its own, since Inter has other things at the same code points.
+pub(super) fn icons(size: f32) -> FontId {
+    FontId::new(size, FontFamily::Name(ICONS.into()))
+}
+
 const SEMIBOLD: &str = "semibold";
+const ICONS: &str = "icons";
 
 fn fonts() -> FontDefinitions {
     let mut fonts = FontDefinitions::empty();
     let files: [(&str, &'static [u8]); 3] = [
         ("inter", include_bytes!("../../assets/inter/Inter-Regular.otf")),
         (SEMIBOLD, include_bytes!("../../assets/inter/Inter-SemiBold.otf")),
-        ("phosphor", include_bytes!("../../assets/phosphor/Phosphor.ttf")),
+        (ICONS, include_bytes!("../../assets/phosphor/Phosphor.ttf")),
     ];
     for (name, bytes) in files {
         fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
     }
-    let family = |name: &str| vec![name.to_owned(), "phosphor".to_owned()];
-    fonts.families.insert(FontFamily::Proportional, family("inter"));
-    fonts.families.insert(FontFamily::Monospace, family("inter"));
-    fonts.families.insert(FontFamily::Name(SEMIBOLD.into()), family(SEMIBOLD));
+    let mut family = |family, file: &str| fonts.families.insert(family, vec![file.to_owned()]);
+    family(FontFamily::Proportional, "inter");
+    family(FontFamily::Monospace, "inter");
+    family(FontFamily::Name(SEMIBOLD.into()), SEMIBOLD);
+    family(FontFamily::Name(ICONS.into()), ICONS);
     fonts
 }
 

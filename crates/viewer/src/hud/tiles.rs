@@ -1,7 +1,7 @@
 //! Plates, messages over pictures, buttons on hover, empty places.
 
 use super::ground;
-use super::style::{colour, icon, regular, semibold, state_icon};
+use super::style::{colour, icon, icons, regular, semibold, state_icon};
 use super::{Ask, HudModel, Out, TileModel};
 use crate::input::{PointerMode, chord};
 use crate::scene::layout::Place;
@@ -22,7 +22,7 @@ pub(super) fn tile(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
         let mut top = screen.center().y - (title.size().y + 6.0 + line.size().y) / 2.0;
         let sign = if tile.has_picture { None } else { Some(state_icon(tile.plate.state)) };
         if let Some(sign) = sign {
-            painter.text(pos2(screen.center().x, top - 8.0), Align2::CENTER_BOTTOM, sign, regular(24.0), state);
+            painter.text(pos2(screen.center().x, top - 8.0), Align2::CENTER_BOTTOM, sign, icons(24.0), state);
         }
         painter.galley(pos2(screen.center().x - title.size().x / 2.0, top), title.clone(), state);
         top += title.size().y + 6.0;
@@ -49,7 +49,8 @@ fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
     let chip = out.points(ground::chip(tile.place.plate, out.ppp));
     painter.text(chip.center(), Align2::CENTER_CENTER, tile.plate.id.number(), semibold(12.0), Color32::BLACK);
     let mut x = chip.right() + 8.0;
-    let limit = if tile.place.meter.is_empty() { plate.right() - 28.0 } else { out.points(tile.place.meter).left() - 8.0 };
+    let limit =
+        if tile.place.meter.is_empty() { plate.right() - 28.0 } else { out.points(tile.place.meter).left() - 8.0 };
     let text = ui.painter_at(Rect::from_min_max(plate.min, pos2(limit.max(plate.left()), plate.bottom())));
     let name = text.text(pos2(x, middle), Align2::LEFT_CENTER, &tile.plate.name, semibold(13.0), colour(DARK.text));
     x = name.right() + 12.0;
@@ -59,7 +60,7 @@ fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
     } else {
         let state = colour(DARK.state(tile.plate.state));
         let sign = state_icon(tile.plate.state);
-        let sign = text.text(pos2(x, middle), Align2::LEFT_CENTER, sign, regular(13.0), state);
+        let sign = text.text(pos2(x, middle), Align2::LEFT_CENTER, sign, icons(13.0), state);
         let word = match &tile.plate.note {
             Some(note) => format!("{} · {note}", tile.plate.state.word()),
             None => tile.plate.state.word().to_owned(),
@@ -68,11 +69,8 @@ fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
     }
     let id = tile.plate.id;
     let spot = Rect::from_center_size(pos2(plate.right() - 16.0, middle), vec2(24.0, 24.0));
-    let (sign, what, ink) = if tile.muted {
-        (icon::SPEAKER_OFF, "Unmute", DARK.failed)
-    } else {
-        (icon::SPEAKER, "Mute", DARK.muted)
-    };
+    let (sign, what, ink) =
+        if tile.muted { (icon::SPEAKER_OFF, "Unmute", DARK.failed) } else { (icon::SPEAKER, "Mute", DARK.muted) };
     if icon_button(ui, spot, ("mute", id), sign, what, colour(ink), out) {
         out.asks.push(Ask::Mute(id));
     }
@@ -91,7 +89,7 @@ fn icon_button(
     out.taken.push(spot);
     let response = ui.interact(spot, Id::unique(id), Sense::click());
     let ink = if response.hovered() { colour(DARK.text) } else { ink };
-    ui.painter_at(spot).text(spot.center(), Align2::CENTER_CENTER, sign, regular(15.0), ink);
+    ui.painter_at(spot).text(spot.center(), Align2::CENTER_CENTER, sign, icons(15.0), ink);
     response.on_hover_text(what).clicked()
 }
 
@@ -119,7 +117,7 @@ fn buttons(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
     out.taken.push(spot(2.0));
     let more = ui.interact(spot(2.0), Id::unique(("more", id)), Sense::click());
     let ink = if more.hovered() || open { colour(DARK.text) } else { ink };
-    ui.painter_at(spot(2.0)).text(spot(2.0).center(), Align2::CENTER_CENTER, icon::MORE, regular(15.0), ink);
+    ui.painter_at(spot(2.0)).text(spot(2.0).center(), Align2::CENTER_CENTER, icon::MORE, icons(15.0), ink);
     egui::Popup::menu(&more)
         .id(menu)
         .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)

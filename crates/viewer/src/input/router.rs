@@ -129,6 +129,12 @@ impl Router {
         self.captured
     }
 
+    /// Where the pointer is, in physical pixels of the window.
+    #[must_use]
+    pub fn pointer(&self) -> (f64, f64) {
+        self.at
+    }
+
     /// How an instance's pointer works.
     #[must_use]
     pub fn pointer_mode(&self, id: InstanceId) -> PointerMode {

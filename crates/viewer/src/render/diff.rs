@@ -31,11 +31,7 @@ pub const fn plane_size(size: Size, index: usize) -> Size {
 /// The part of plane `index` that belongs to a luma rectangle with even left and upper edges.
 #[must_use]
 pub const fn plane_rect(luma: Rect, index: usize) -> Rect {
-    if index == 0 {
-        luma
-    } else {
-        Rect::new(luma.x / 2, luma.y / 2, luma.width.div_ceil(2), luma.height.div_ceil(2))
-    }
+    if index == 0 { luma } else { Rect::new(luma.x / 2, luma.y / 2, luma.width.div_ceil(2), luma.height.div_ceil(2)) }
 }
 
 impl Shadow {

@@ -70,9 +70,8 @@ impl Gpu {
         tracing::info!(adapter = info.name, driver = info.driver_info, backend = ?info.backend, kind = ?info.device_type, "graphics");
         let surface = match surface {
             Some(surface) => {
-                let config = configuration(&surface, &adapter, size).ok_or_else(|| {
-                    refused("it cannot draw to this window".to_owned())
-                })?;
+                let config = configuration(&surface, &adapter, size)
+                    .ok_or_else(|| refused("it cannot draw to this window".to_owned()))?;
                 surface.configure(&device, &config);
                 Some((surface, config))
             }
@@ -155,10 +154,8 @@ fn configuration(
     config.usage = wgpu::TextureUsages::COPY_DST;
     // The newest picture, without tearing and without waiting for the screen; where that is not there, in turn.
     let preferred = [wgpu::PresentMode::Mailbox, wgpu::PresentMode::Immediate];
-    config.present_mode = preferred
-        .into_iter()
-        .find(|mode| capabilities.present_modes.contains(mode))
-        .unwrap_or(wgpu::PresentMode::Fifo);
+    config.present_mode =
+        preferred.into_iter().find(|mode| capabilities.present_modes.contains(mode)).unwrap_or(wgpu::PresentMode::Fifo);
     config.desired_maximum_frame_latency = 1;
     Some(config)
 }

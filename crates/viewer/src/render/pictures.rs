@@ -64,17 +64,20 @@ impl Pictures {
         });
         let attributes = wgpu::vertex_attr_array![0 => Float32x4, 1 => Float32x2, 2 => Float32x2];
         let make = |fragment| {
-            super::target::pipeline(device, &super::target::PipelineParts {
-                label: "picture",
-                shader,
-                layout: &layout,
-                vertex: "picture_vertex",
-                fragment,
-                stride: size_of::<Instance>() as u64,
-                attributes: &attributes,
-                format,
-                blend: None,
-            })
+            super::target::pipeline(
+                device,
+                &super::target::PipelineParts {
+                    label: "picture",
+                    shader,
+                    layout: &layout,
+                    vertex: "picture_vertex",
+                    fragment,
+                    stride: size_of::<Instance>() as u64,
+                    attributes: &attributes,
+                    format,
+                    blend: None,
+                },
+            )
         };
         Self {
             pipeline: make("picture_fragment"),
@@ -107,8 +110,7 @@ impl Pictures {
             binding: index as u32,
             resource: wgpu::BindingResource::TextureView(&views[index]),
         };
-        let sampler =
-            wgpu::BindGroupEntry { binding: 3, resource: wgpu::BindingResource::Sampler(&self.sampler) };
+        let sampler = wgpu::BindGroupEntry { binding: 3, resource: wgpu::BindingResource::Sampler(&self.sampler) };
         let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("picture"),
             layout: &self.bindings,

@@ -64,17 +64,20 @@ impl Quads {
         format: wgpu::TextureFormat,
     ) -> Self {
         let attributes = wgpu::vertex_attr_array![0 => Float32x4, 1 => Float32x4, 2 => Float32x4, 3 => Float32x2];
-        let pipeline = super::target::pipeline(device, &super::target::PipelineParts {
-            label: "quads",
-            shader,
-            layout,
-            vertex: "quad_vertex",
-            fragment: "quad_fragment",
-            stride: size_of::<Instance>() as u64,
-            attributes: &attributes,
-            format,
-            blend: Some(wgpu::BlendState::PREMULTIPLIED_ALPHA_BLENDING),
-        });
+        let pipeline = super::target::pipeline(
+            device,
+            &super::target::PipelineParts {
+                label: "quads",
+                shader,
+                layout,
+                vertex: "quad_vertex",
+                fragment: "quad_fragment",
+                stride: size_of::<Instance>() as u64,
+                attributes: &attributes,
+                format,
+                blend: Some(wgpu::BlendState::PREMULTIPLIED_ALPHA_BLENDING),
+            },
+        );
         Self { pipeline, buffer: buffer(device, 64), rects: Vec::new(), bytes: Vec::new() }
     }
 

@@ -262,8 +262,7 @@ impl Renderer {
 
     /// Takes the grounds and lines under the pictures, and those over them.
     pub fn set_quads(&mut self, gpu: &Gpu, under: &[Quad], over: &[Quad]) {
-        let layers =
-            [(&mut self.under, &mut self.under_list, under), (&mut self.over, &mut self.over_list, over)];
+        let layers = [(&mut self.under, &mut self.under_list, under), (&mut self.over, &mut self.over_list, over)];
         for (layer, old, new) in layers {
             if old == new {
                 continue;
@@ -323,7 +322,8 @@ impl Renderer {
             self.region = region;
             self.region.clear();
         }
-        let reads = reads.into_iter().filter_map(|(rect, deliver)| self.read(gpu, &mut encoder, rect, deliver)).collect();
+        let reads =
+            reads.into_iter().filter_map(|(rect, deliver)| self.read(gpu, &mut encoder, rect, deliver)).collect();
         let (shown, index) = gpu.present(&self.target, encoder);
         self.hud.finish();
         self.drawings += 1;
@@ -360,13 +360,7 @@ impl Renderer {
         }
     }
 
-    fn read(
-        &self,
-        gpu: &Gpu,
-        encoder: &mut wgpu::CommandEncoder,
-        rect: Rect,
-        deliver: Deliver,
-    ) -> Option<PendingRead> {
+    fn read(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, rect: Rect, deliver: Deliver) -> Option<PendingRead> {
         let rect = rect.intersection(Rect::new(0, 0, self.target.width(), self.target.height()));
         if rect.is_empty() {
             return None;

@@ -108,9 +108,8 @@ impl Layout {
     #[must_use]
     pub fn new(input: &LayoutInput) -> Self {
         let px = |points: f32| (points * input.scale).round() as u32;
-        let guest_of = |id| {
-            input.instances.iter().find(|(i, _)| Some(*i) == id).map_or(Size::new(640, 480), |(_, size)| *size)
-        };
+        let guest_of =
+            |id| input.instances.iter().find(|(i, _)| Some(*i) == id).map_or(Size::new(640, 480), |(_, size)| *size);
         if let View::Enlarged(id) = input.view
             && input.instances.iter().any(|(i, _)| *i == id)
         {
@@ -183,11 +182,7 @@ impl Layout {
 
 /// Who sits where. An instance has the place of its index wherever the grid has that place, so that a tile that comes
 /// or goes moves no other; else the page of the focused one is shown.
-fn occupants(
-    instances: &[(InstanceId, Size)],
-    places: usize,
-    focus: Option<InstanceId>,
-) -> Vec<Option<InstanceId>> {
+fn occupants(instances: &[(InstanceId, Size)], places: usize, focus: Option<InstanceId>) -> Vec<Option<InstanceId>> {
     let mut slots = vec![None; places];
     if instances.iter().all(|(id, _)| id.index() < places) {
         for (id, _) in instances {
@@ -263,9 +258,12 @@ mod tests {
 
     #[test]
     fn nothing_overlaps_and_nothing_is_cropped() {
-        for (scale, size) in
-            [(1.0, Size::new(1280, 960)), (2.0, Size::new(2560, 1440)), (1.25, Size::new(333, 320)), (3.0, Size::new(320, 320))]
-        {
+        for (scale, size) in [
+            (1.0, Size::new(1280, 960)),
+            (2.0, Size::new(2560, 1440)),
+            (1.25, Size::new(333, 320)),
+            (3.0, Size::new(320, 320)),
+        ] {
             for count in [1, 3, 9] {
                 let ids: Vec<_> = (0..count).collect();
                 let layout = Layout::new(&LayoutInput { size, scale, ..input(&ids) });
@@ -303,7 +301,8 @@ mod tests {
 
     #[test]
     fn a_tile_that_goes_moves_no_other() {
-        let (nine, eight) = (Layout::new(&input(&[0, 1, 2, 3, 4, 5, 6, 7, 8])), Layout::new(&input(&[0, 1, 3, 4, 5, 6, 7, 8])));
+        let (nine, eight) =
+            (Layout::new(&input(&[0, 1, 2, 3, 4, 5, 6, 7, 8])), Layout::new(&input(&[0, 1, 3, 4, 5, 6, 7, 8])));
         assert_eq!(nine.place(id(8)), eight.place(id(8)));
         assert_eq!(eight.places[2].id, None);
         // Two instances with high numbers still share a 2x2.

@@ -155,7 +155,10 @@ mod tests {
         assert_eq!(note("9 fps"), Some("9 fps".into()));
         assert_eq!(note("the guest has not answered a probe for 4 s"), None);
         let recovering = Plate::new(&instance(Recovering, Some("restarting QEMU")), None, true);
-        assert_eq!(recovering.message.map(|m| (m.title, m.line)), Some(("Recovering".into(), "restarting QEMU".into())));
+        assert_eq!(
+            recovering.message.map(|m| (m.title, m.line)),
+            Some(("Recovering".into(), "restarting QEMU".into()))
+        );
     }
 
     #[test]
@@ -163,9 +166,8 @@ mod tests {
         let states = [Live, Degraded, Live, Recovering, Live];
         assert_eq!(summary(states.into_iter()), Some("3 live · 1 degraded · 1 recovering".into()));
         assert_eq!(summary([].into_iter()), None);
-        let ids = |states: &[InstanceState]| {
-            worst(InstanceId::all().zip(states.iter().copied())).map(InstanceId::index)
-        };
+        let ids =
+            |states: &[InstanceState]| worst(InstanceId::all().zip(states.iter().copied())).map(InstanceId::index);
         assert_eq!(ids(&states), Some(3));
         assert_eq!(ids(&[Live, Live]), None);
         assert_eq!(ids(&[Failed, Live, Failed]), Some(0));
