@@ -28,6 +28,9 @@ pub struct Wall {
     pub drawn: u64,
     /// Its tiles, by index.
     pub tiles: Vec<Tile>,
+    /// Everything else that it says, as it says it.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, Value>,
 }
 
 /// One tile of a [`Wall`].
@@ -62,6 +65,32 @@ pub struct TileStats {
     /// Everything else that it says, as it says it.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, Value>,
+}
+
+impl Wall {
+    /// Where the viewer's own clocks say that time goes, in milliseconds at the median and the 95th percentile, for the
+    /// first tile that has numbers; what it does not know is left out.
+    #[must_use]
+    pub fn stages(&self) -> Value {
+        let stats = self.tiles.iter().find_map(|tile| tile.stats.as_ref());
+        let rest = |name: &str| stats.and_then(|stats| stats.rest.get(name));
+        let session = |name: &str| rest("session").and_then(|session| session.get(name));
+        let named = [
+            ("network", session("network")),
+            ("assemble", session("assemble")),
+            ("decode", session("decode")),
+            ("mailbox", session("mailbox")),
+            ("draw", rest("draw_ms")),
+            ("record", self.rest.get("record_ms")),
+            ("device", self.rest.get("device_ms")),
+        ];
+        let two = |value: &Value| {
+            let part = |name| value.get(name).and_then(Value::as_f64).map(|ms| crate::stats::round(ms, 2));
+            Some(json!([part("p50_ms")?, part("p95_ms")?]))
+        };
+        let known = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), two(value?)?)));
+        Value::Object(known.collect())
+    }
 }
 
 /// The meter of one tile.
@@ -305,7 +334,8 @@ mod tests {
                 let answer = match request["cmd"].as_str().unwrap() {
                     "wall" => json!({"id": id, "ok": {"size": [1280, 960], "drawn": 7, "tiles": [
                         {"id": "instance-2", "state": "live", "picture": [0, 0, 400, 300],
-                         "stats": {"fps_decoded": 30.0, "rtt_ms": 1}, "audio": {"peak_dbfs": null}},
+                         "stats": {"fps_decoded": 30.0, "draw_ms": {"p50_ms": 1.234, "p95_ms": 2},
+                            "session": {"network": {"p50_ms": null, "p95_ms": null}}}, "audio": {"peak_dbfs": null}},
                         {"id": "instance-3", "state": "connecting", "picture": null}]}}),
                     "watch" => {
                         assert_eq!(
@@ -328,6 +358,7 @@ mod tests {
         assert_eq!((wall.tiles.len(), wall.tiles[0].state), (2, InstanceState::Live));
         let stats = wall.tiles[0].stats.clone().unwrap();
         assert_eq!((stats.fps_decoded, stats.bytes_per_s), (Some(30.0), None));
+        assert_eq!(wall.stages(), json!({"draw": [1.23, 2.0]}), "what is not known is left out");
         automation.watch(&wall).await.unwrap();
         let shown = automation.shown(Duration::from_secs(5)).await.unwrap().unwrap();
         assert_eq!((shown.id.index(), shown.at_us, shown.reading), (2, 99, None));

@@ -110,6 +110,9 @@ impl Snapshot {
     }
 }
 
+/// Stands for the name of a process's first thread, which carries the process's, as unnamed threads do too.
+pub const MAIN_THREAD: &str = "main";
+
 // `stat` counts user and system time in ticks, each rounded down.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -119,7 +122,10 @@ impl Account {
         let ticks: u32 = [14, 15].into_iter().filter_map(|n| stat_field(&stat, n)?.parse::<u32>().ok()).sum();
         let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().filter_map(|entry| {
             let tid = entry.file_name().to_str()?.parse().ok()?;
-            let name = fs::read_to_string(entry.path().join("comm")).ok()?.trim_end().to_owned();
+            let name = match tid == pid {
+                true => MAIN_THREAD.to_owned(),
+                false => fs::read_to_string(entry.path().join("comm")).ok()?.trim_end().to_owned(),
+            };
             let schedstat = fs::read_to_string(entry.path().join("schedstat")).ok()?;
             let on_cpu = schedstat.split_whitespace().next()?.parse().ok()?;
             Some((tid, (name, Duration::from_nanos(on_cpu))))

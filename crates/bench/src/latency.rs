@@ -7,6 +7,7 @@ use crate::tiles::{PLAIN_KEY, Tiles};
 use crate::vnc::TigerVnc;
 use anyhow::{Context, Result};
 use loco_model::{InstanceId, Size};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(crate) struct Latencies {
     pub(crate) ms: Vec<f64>,
     /// Keys that no picture showed in time.
     pub(crate) lost: usize,
+    /// Where the viewer's own clocks say that time went; null for peers.
+    pub(crate) stages: Value,
 }
 
 impl Latencies {
@@ -80,6 +83,7 @@ pub(crate) async fn ours(tiles: &mut Tiles, ids: &[InstanceId], rhythm: Rhythm) 
         rhythm.rest(index).await;
         latencies.note(tiles.press(*id, PLAIN_KEY).await?);
     }
+    latencies.stages = tiles.wall().await?.stages();
     Ok(latencies)
 }
 

@@ -84,7 +84,7 @@ fn short(value: f64) -> f64 {
 }
 
 /// What the row was measured on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Machine {
     /// Processor's name; null where the system does not tell.
     pub cpu: Option<String>,
@@ -94,6 +94,9 @@ pub struct Machine {
     pub kernel: Option<String>,
     /// Build profile of the measured executable, as far as its bench can tell: `release` or `dev`.
     pub profile: &'static str,
+    /// Processes that wanted to run in the last minute, on average (load), when the row was done; a quiet machine shows
+    /// only what the row itself needs. Null where the system does not tell.
+    pub load: Option<f64>,
     /// First line of `qemu-system-x86_64 --version`; null when it is not installed.
     pub qemu: Option<String>,
 }
@@ -112,6 +115,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
             profile: if cfg!(debug_assertions) { "dev" } else { "release" },
+            load: read("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
             qemu: first_line_of("qemu-system-x86_64", &["--version"]),
         }
     }
@@ -179,6 +183,9 @@ pub fn markdown(rows: &[Row]) -> String {
     }
     for row in rows {
         let _ = writeln!(text, "\n### Row {}: {}\n\n{}\n", row.row, row.what, row.how);
+        if let Some(load) = row.machine.load {
+            let _ = writeln!(text, "Load of the machine when it was done: {load}.\n");
+        }
         for condition in &row.conditions {
             let value = condition.value.map_or_else(|| "not measured".to_owned(), |value| value.to_string());
             let mark = if condition.holds { "holds" } else { "**does not hold**" };

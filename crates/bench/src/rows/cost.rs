@@ -3,6 +3,7 @@
 use super::{Lab, cores, object};
 use crate::bed::{self, Bed, Cores, Mode};
 use crate::browsing::{Played, Wall};
+use crate::cpu::MAIN_THREAD;
 use crate::report::{Condition, Peer, Row, ratio};
 use crate::stats::round;
 use crate::tiles::Tiles;
@@ -40,20 +41,14 @@ fn decoding(cores: &Cores) -> f64 {
     cores.viewer.threads.iter().filter(|(name, _)| own(name)).map(|(_, used)| used).sum()
 }
 
-/// The window's thread, which carries the process's name, and those of the rasteriser (`llvmpipe-N`, and Mesa's
-/// `loco:disk$0` and the like).
+/// The scene's thread, the one that waits for the device, and those of the rasteriser (Mesa's `llvmpipe-N`, and those that it
+/// names after the process).
 fn is_drawing(thread: &str) -> bool {
-    thread == "loco"
-        || thread.starts_with("loco:")
-        || thread.starts_with("llvmpipe")
-        || thread.starts_with("wgpu")
-        || thread.starts_with("vk")
-        || thread.starts_with("WSI")
-        || thread.starts_with("render")
+    [MAIN_THREAD, "viewer-gpu"].contains(&thread) || thread.starts_with("llvmpipe") || thread.starts_with("loco:")
 }
 
 fn is_sound(thread: &str) -> bool {
-    thread.starts_with("cpal") || thread.starts_with("pulse") || thread.contains("sound")
+    thread.starts_with("loco-sound") || thread.starts_with("cpal")
 }
 
 fn threads(threads: &BTreeMap<String, f64>) -> Value {

@@ -23,6 +23,7 @@ impl Measured {
 
     fn peer(&self) -> Peer {
         let mut values = values(&self.moving, &self.still);
+        values.remove("stages_ms");
         values.extend(self.extra.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         Peer { name: self.name.clone(), values, others: Vec::new() }
     }
@@ -33,6 +34,7 @@ fn values(moving: &Latencies, still: &Latencies) -> serde_json::Map<String, Valu
         ("moving_ms", json!(moving.summary())),
         ("still_ms", json!(still.summary())),
         ("lost", json!(moving.lost + still.lost)),
+        ("stages_ms", moving.stages.clone()),
     ])
 }
 
@@ -161,6 +163,6 @@ pub(super) async fn nine_guests(lab: &Lab) -> Result<Row> {
         Condition::at_most("keys without a picture", Some(measured.lost as f64), 0.0),
     ];
     let mut row = Row::new(2, "key pressed -> changed pixel presented, nine live at once", "ms", HOW_NINE, conditions);
-    row.ours = object([("moving_ms", json!(summary)), ("lost", json!(measured.lost))]);
+    row.ours = object([("moving_ms", json!(summary)), ("lost", json!(measured.lost)), ("stages_ms", measured.stages)]);
     Ok(row)
 }
