@@ -186,6 +186,7 @@ fn cpu() -> Duration {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let given = Arguments::parse();
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let args = ViewArgs {
         offscreen: given.offscreen,
         automation: given.automation.clone(),

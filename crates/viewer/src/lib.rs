@@ -69,6 +69,7 @@ pub fn run_with(
             };
             handle.spawn(automation::serve(listener, Arc::clone(&post)));
         }
+        handle.spawn(quit_on_signal(Arc::clone(&post)));
         let (connector, connection) = source(&handle, Arc::clone(&post));
         Ok(Parts { args, post, connector, connection })
     };
@@ -89,4 +90,19 @@ pub fn run_with(
     // Sessions say goodbye on it; what does not end soon is cut off.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result
+}
+
+/// Ends the viewer as if its window were closed when it is asked to end: sessions say goodbye, the socket goes.
+async fn quit_on_signal(post: Post) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("no signal handlers; a signal ends the viewer at once");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    post(Event::Quit);
 }

@@ -32,7 +32,8 @@ pub(super) fn tile(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
             top += galley.size().y;
         }
     }
-    if !tile.captured {
+    // The statistics lie over the focused picture, and over its buttons.
+    if !tile.captured && !(tile.focused && model.statistics.is_some()) {
         buttons(ui, tile, model, out);
     }
 }

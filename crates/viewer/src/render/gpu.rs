@@ -109,6 +109,7 @@ impl Gpu {
         let Some((surface, config)) = &self.surface else {
             return (Shown::Presented, self.queue.submit([encoder.finish()]));
         };
+        let started = std::time::Instant::now();
         let frame = match surface.get_current_texture() {
             Current::Success(frame) | Current::Suboptimal(frame) => frame,
             other => {
@@ -127,9 +128,12 @@ impl Gpu {
             height: from.height.min(to.height),
             depth_or_array_layers: 1,
         };
+        let acquired = started.elapsed();
         encoder.copy_texture_to_texture(target.as_image_copy(), frame.texture.as_image_copy(), extent);
         let submitted = self.queue.submit([encoder.finish()]);
+        let handed = started.elapsed();
         self.queue.present(frame);
+        tracing::trace!(?acquired, ?handed, presented = ?started.elapsed(), "window");
         (Shown::Presented, submitted)
     }
 }
