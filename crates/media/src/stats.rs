@@ -215,7 +215,7 @@ pub struct ReceiverStats {
     pub jitter_ms: Option<f32>,
     /// Round trip of the path, by ICE's own checks.
     pub round_trip_ms: Option<f32>,
-    /// Pictures that came more than 150 ms later than they were captured apart.
+    /// Pictures that came more than 150 ms later than their capture times or the first newer packet ask.
     pub freezes: u64,
     /// Those in all, in milliseconds.
     pub frozen_ms: u64,

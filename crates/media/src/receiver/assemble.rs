@@ -47,7 +47,7 @@ pub(super) struct Counts {
     pub(super) expected: u64,
     /// Frames given up.
     pub(super) dropped: u64,
-    /// Frames of which anything arrived.
+    /// Frames that were sent: their last packet arrived, or they were given up.
     pub(super) seen: u64,
 }
 
@@ -57,7 +57,6 @@ pub(super) struct Assembler {
     /// First packet of the next frame.
     next: Option<u64>,
     newest: Option<u64>,
-    newest_timestamp: Option<u32>,
     /// When the frame in front began to wait.
     waiting_since: Option<Instant>,
     needs_key: bool,
@@ -72,7 +71,6 @@ impl Assembler {
             packets: BTreeMap::new(),
             next: None,
             newest: None,
-            newest_timestamp: None,
             waiting_since: None,
             needs_key: true,
             key_due: false,
@@ -137,11 +135,7 @@ impl Assembler {
             return;
         }
         self.counts.received += 1;
-        let is_newer = |last: u32| packet.timestamp != last && packet.timestamp.wrapping_sub(last) < 1 << 31;
-        if self.newest_timestamp.is_none_or(is_newer) {
-            self.newest_timestamp = Some(packet.timestamp);
-            self.counts.seen += 1;
-        }
+        self.counts.seen += u64::from(packet.marker);
         if self.packets.len() >= MAX_PACKETS {
             self.packets.clear();
             self.restart();
@@ -176,6 +170,8 @@ impl Assembler {
                 return None;
             }
             self.counts.dropped += 1;
+            // Its last packet is among those that never came, or it was counted with it.
+            self.counts.seen += u64::from(!self.front_has_end());
             self.restart();
             // What is left of the frame in front may not be taken for a new start.
             let timestamp = self.packets.first_key_value().map(|(_, stored)| stored.timestamp);
@@ -210,6 +206,12 @@ impl Assembler {
             }
         }
         None
+    }
+
+    /// Whether the last packet of the frame in front is there.
+    fn front_has_end(&self) -> bool {
+        let front = self.packets.first_key_value().map(|(_, stored)| stored.timestamp);
+        self.packets.values().take_while(|stored| Some(stored.timestamp) == front).any(|stored| stored.marker)
     }
 
     fn take(&mut self, next: u64, end: u64) -> Option<Assembled> {

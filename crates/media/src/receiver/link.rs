@@ -218,7 +218,7 @@ impl Live<'_> {
                         }
                     }
                     Some(PeerEvent::Track(track)) => self.track(track).await,
-                    Some(PeerEvent::Channel(_) | PeerEvent::KeyFrameWanted) => {}
+                    Some(PeerEvent::Channel(_) | PeerEvent::KeyFrameWanted | PeerEvent::Doubtful) => {}
                 },
                 () = sleep_until(timer) => {
                     if let Err(error) = self.decode() {
@@ -253,6 +253,8 @@ impl Live<'_> {
         if let Some(sound) = self.sound {
             sound.lock().reset();
         }
+        // The round trip, once; later whenever someone reads the statistics.
+        self.mailbox.stats_read.notify_one();
         self.mailbox.set_state(SessionState::Connected);
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Meter {
     least_delay: Least,
     pub(super) round_trip: Option<Duration>,
     last: Option<(Instant, u32)>,
+    /// When something newer than the last picture first arrived.
+    awaited_since: Option<Instant>,
 }
 
 /// Interarrival jitter (RFC 3550 section 6.4.1), in microseconds.
@@ -89,7 +91,7 @@ impl Meter {
     pub(super) fn new_session(&mut self) {
         self.jitter = Jitter::default();
         self.least_delay = Least::default();
-        (self.last, self.round_trip) = (None, None);
+        (self.last, self.round_trip, self.awaited_since) = (None, None, None);
         self.stats.sessions += 1;
     }
 
@@ -103,6 +105,10 @@ impl Meter {
             self.jitter.us += ((apart_us - captured_us).unsigned_abs() as f64 - self.jitter.us) / 16.0;
         }
         self.jitter.last = Some((now, timestamp));
+        let is_newer = |last: u32| timestamp != last && timestamp.wrapping_sub(last) < 1 << 31;
+        if self.awaited_since.is_none() && self.last.is_some_and(|(_, last)| is_newer(last)) {
+            self.awaited_since = Some(now);
+        }
     }
 
     /// A frame was decoded.
@@ -123,13 +129,17 @@ impl Meter {
         }
         if let Some((last_decoded, last_timestamp)) = self.last {
             let captured_us = ticks_to_us(times.timestamp.wrapping_sub(last_timestamp) as i32).unsigned_abs();
+            // Late by its capture time, or because what was captured in between never became a picture.
             let late = (now - last_decoded).saturating_sub(Duration::from_micros(captured_us));
+            let awaited = self.awaited_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            let late = late.max(awaited);
             if late > FREEZE {
                 self.stats.freezes += 1;
                 self.stats.frozen_ms += late.as_millis() as u64;
             }
         }
         self.last = Some((now, times.timestamp));
+        self.awaited_since = None;
     }
 
     fn report(&self, now: Instant) -> ReceiverStats {
@@ -218,6 +228,17 @@ mod tests {
         assert_eq!(frame(60_033, 60_043), 0, "a minute of stillness");
         assert_eq!(frame(60_066, 60_276), 1);
         assert_eq!(meter.stats.frozen_ms, 200);
+        // Two frames that never became pictures, and a key frame 300 ms later.
+        let at = |ms| start + Duration::from_millis(ms);
+        for ms in [60_300u64, 60_333, 60_600] {
+            meter.packet(ms as u32 * 90, 100, at(ms));
+        }
+        let at = at(60_600);
+        meter.frame(
+            Size::new(1, 1),
+            &FrameTimes { timestamp: 60_600 * 90, first_packet: at, complete: at, decoded: at },
+        );
+        assert_eq!((meter.stats.freezes, meter.stats.frozen_ms), (2, 500));
     }
 
     #[test]

@@ -122,9 +122,10 @@ impl Pace {
         self.damage = None;
         if let Reason::Damage(first) = reason {
             // The limit counts from slot to slot, not from frame to frame, so that jitter of the damage does not
-            // lower the rate; a slot that was missed is not made up for.
-            let slot =
-                self.next_slot.map_or(first, |slot| slot.max(first.checked_sub(self.interval / 2).unwrap_or(first)));
+            // lower the rate; a slot that was missed is not made up for, and frames that passed the limit for an
+            // input leave no debt.
+            let earliest = first.checked_sub(self.interval / 2).unwrap_or(first);
+            let slot = self.next_slot.map_or(first, |slot| slot.max(earliest).min(now));
             self.next_slot = Some(slot + self.interval);
             if self.hint_holds(now) {
                 self.hint = self.hint.map(|(until, frames)| (until, frames - 1));

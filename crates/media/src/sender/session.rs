@@ -9,6 +9,7 @@ use crate::error::MediaError;
 use crate::sound_link::OpusPacket;
 use crate::transport::{Peer, PeerEvent, RtpOut, VideoCodec};
 use crate::whep::Fragment;
+use loco_model::input::KeysEvent;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -119,6 +120,11 @@ impl SessionTask {
                     } else {
                         tracing::warn!(session = %self.id, "more than {MAX_CHANNELS} data channels: ignored");
                     }
+                }
+                Step::Event(Some(PeerEvent::Doubtful)) => {
+                    // A viewer that died without a word may hold keys: nothing stays held while nobody is there.
+                    let release = SessionInput::Keys(KeysEvent::ReleaseAll);
+                    let _ = self.shared.input.send((self.id.clone(), release)).await;
                 }
                 Step::Event(Some(PeerEvent::Connected | PeerEvent::Track(_))) => {}
                 Step::Frame(None) | Step::Sound(Err(broadcast::error::RecvError::Closed)) => return "the sender stops",

@@ -47,6 +47,8 @@ pub(crate) struct PeerOptions {
 pub(crate) enum PeerEvent {
     /// DTLS is up: media and data may flow.
     Connected,
+    /// The other end has been silent for longer than it should; it may come back.
+    Doubtful,
     /// It is over (closed, failed, or silent for too long), for this reason.
     Ended(&'static str),
     /// The other end opened a data channel.
@@ -165,6 +167,7 @@ impl PeerConnectionEventHandler for Handler {
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         let event = match state {
             RTCPeerConnectionState::Connected => PeerEvent::Connected,
+            RTCPeerConnectionState::Disconnected => PeerEvent::Doubtful,
             RTCPeerConnectionState::Failed => PeerEvent::Ended("no path to the other end any more"),
             RTCPeerConnectionState::Closed => PeerEvent::Ended("the other end closed it"),
             _ => return,

@@ -138,10 +138,6 @@ impl Encoder {
         self.size
     }
 
-    pub(crate) const fn kind(&self) -> EncoderKind {
-        self.kind
-    }
-
     /// From the next frame on.
     pub(crate) fn set_rate(&self, bit_rate: u32, max_fps: u32) {
         let (rate, unit) = self.kind.rate();

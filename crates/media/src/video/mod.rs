@@ -11,5 +11,5 @@ pub(crate) use canvas::DamageListener;
 pub use canvas::{Canvas, CanvasStats, RgbImage};
 pub use convert::{I420Planes, bgrx_rows_to_i420};
 pub(crate) use decoder::{Decoder, check as check_decoder};
-pub(crate) use encoder::{Encoded, Encoder, choose as choose_encoder};
+pub(crate) use encoder::{Encoder, choose as choose_encoder};
 pub use frame::{FrameTimes, VideoFrame};

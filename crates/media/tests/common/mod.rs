@@ -1,5 +1,5 @@
 //! A sender behind a real HTTP server, a synthetic canvas, and helpers to wait for what must happen.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by test files, each of which uses its own part")]
 
 pub mod proxy;
 

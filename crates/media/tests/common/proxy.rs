@@ -1,9 +1,10 @@
 //! A UDP proxy between the two ends: counts bytes, loses packets on demand.
 
 use super::Rewrite;
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 
 /// What it does and saw; "down" is from the sender to the receiver.
@@ -15,11 +16,14 @@ pub struct Proxy {
     pub lose_down: AtomicBool,
     /// Of the media packets from the sender every so manieth is lost; 0: none.
     pub lose_each: AtomicU64,
+    /// The next so many different media packets never arrive, however often they are sent.
+    pub lose_for_good: AtomicU64,
     pub lost: AtomicU64,
     pub down_bytes: AtomicU64,
     pub up_bytes: AtomicU64,
     pub down_packets: AtomicU64,
     media: AtomicU64,
+    banned: Mutex<HashSet<u16>>,
 }
 
 impl Proxy {
@@ -48,9 +52,10 @@ impl Proxy {
                 p.down_packets.fetch_add(1, SeqCst);
                 // RFC 7983: 128..=191 is RTP or RTCP; RTCP's packet types are 192..=223 (RFC 5761).
                 let is_media = (128..=191).contains(&buffer[0]) && !(192..=223).contains(&buffer[1]);
+                let banned = is_media && p.bans(u16::from_be_bytes([buffer[2], buffer[3]]));
                 let each = p.lose_each.load(SeqCst);
                 let nth = if is_media { p.media.fetch_add(1, SeqCst) + 1 } else { 0 };
-                if p.lose_down.load(SeqCst) || (is_media && each > 0 && nth % each == 0) {
+                if banned || p.lose_down.load(SeqCst) || (is_media && each > 0 && nth % each == 0) {
                     p.lost.fetch_add(1, SeqCst);
                     continue;
                 }
@@ -70,6 +75,19 @@ impl Proxy {
             sdp
         });
         (proxy, offer, answer)
+    }
+}
+
+impl Proxy {
+    /// Whether the packet of that number is one of those that never arrive.
+    fn bans(&self, number: u16) -> bool {
+        let mut banned = self.banned.lock().expect("not poisoned");
+        let is_one_more = !banned.contains(&number)
+            && self.lose_for_good.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_one_more {
+            banned.insert(number);
+        }
+        banned.contains(&number)
     }
 }
 
