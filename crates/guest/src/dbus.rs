@@ -13,21 +13,14 @@ pub(crate) use bus::{BusSocket, Seat};
 use crate::backend::Injector;
 use crate::shared::Shared;
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use loco_model::Size;
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use zbus::message::{Message, Type};
 use zbus::{Connection, Fd, OwnedVariant, Variant, connection};
-
-#[zbus::proxy(
-    interface = "org.qemu.Display1.Console",
-    default_service = "org.qemu",
-    default_path = "/org/qemu/Display1/Console_0"
-)]
-trait Console {
-    fn register_listener(&self, listener: Fd<'_>) -> zbus::Result<()>;
-}
 
 #[zbus::proxy(
     interface = "org.qemu.Display1.Keyboard",
@@ -85,20 +78,16 @@ pub(crate) async fn attach(seat: Seat, shared: &Arc<Shared>, with_sound: bool) -
     let bus = seat.connection.clone();
     let mouse = MouseProxy::builder(&bus).cache_properties(zbus::proxy::CacheProperties::No).build().await?;
     // Whoever follows changes must begin before asking for the value.
-    tasks.push(tokio::spawn(follow_pointer_mode(zbus::MessageStream::from(&bus), Arc::clone(shared))));
+    tasks.push(tokio::spawn(follow_properties(zbus::MessageStream::from(&bus), Arc::clone(shared))));
     shared.pointer_mode(mouse.is_absolute().await?);
 
-    let (ours, theirs) = UnixStream::pair().map_err(io_error)?;
-    let console = ConsoleProxy::new(&bus).await?;
-    // QEMU authenticates us while it answers: both must go on at once.
-    let (registered, stream) = tokio::join!(console.register_listener((&theirs).into()), peer(ours));
-    registered?;
-    drop(theirs);
-    tasks.push(tokio::spawn(display::serve(stream?, Arc::clone(shared))));
+    let listener = display::register(&bus, 0).await?;
+    tasks.push(tokio::spawn(display::serve(bus.clone(), listener, Arc::clone(shared))));
 
     if with_sound {
         let (ours, theirs) = UnixStream::pair().map_err(io_error)?;
         let audio = AudioProxy::new(&bus).await?;
+        // QEMU authenticates us while it answers: both must go on at once.
         let (registered, stream) = tokio::join!(audio.register_out_listener((&theirs).into()), peer(ours));
         registered?;
         drop(theirs);
@@ -145,8 +134,8 @@ async fn done(connection: &Connection, message: &Message) -> zbus::Result<()> {
     Ok(())
 }
 
-async fn follow_pointer_mode(mut messages: zbus::MessageStream, shared: Arc<Shared>) {
-    use futures::StreamExt as _;
+async fn follow_properties(mut messages: zbus::MessageStream, shared: Arc<Shared>) {
+    let (mut width, mut height) = (None, None);
     while let Some(Ok(message)) = messages.next().await {
         if message.message_type() != Type::Signal
             || message.header().member().is_none_or(|name| name.as_str() != "PropertiesChanged")
@@ -157,11 +146,23 @@ async fn follow_pointer_mode(mut messages: zbus::MessageStream, shared: Arc<Shar
         let Ok((interface, changed, _)) = body.deserialize::<(&str, HashMap<&str, Variant<'_>>, Vec<&str>)>() else {
             continue;
         };
-        if interface != "org.qemu.Display1.Mouse" {
-            continue;
-        }
-        if let Some(Variant::Bool(absolute)) = changed.get("IsAbsolute") {
-            shared.pointer_mode(*absolute);
+        match interface {
+            "org.qemu.Display1.Mouse" => {
+                if let Some(Variant::Bool(absolute)) = changed.get("IsAbsolute") {
+                    shared.pointer_mode(*absolute);
+                }
+            }
+            "org.qemu.Display1.Console" => {
+                let side = |name| match changed.get(name) {
+                    Some(Variant::U32(side)) => Some(*side),
+                    _ => None,
+                };
+                (width, height) = (side("Width").or(width), side("Height").or(height));
+                if let (Some(width), Some(height)) = (width, height) {
+                    shared.announced.send_replace(Some(Size::new(width, height)));
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -157,6 +157,12 @@ impl Guest {
         self.input.clone()
     }
 
+    /// The private folder of its sockets; gone when the guest is.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        self.plan.run_dir.path()
+    }
+
     /// The file that holds what the guest wrote to its debug console since it was last started.
     #[must_use]
     pub fn guest_log(&self) -> &Path {

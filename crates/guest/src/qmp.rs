@@ -142,7 +142,13 @@ impl Qmp {
             Job::Load => {
                 let job_id = id("load");
                 let load = qmp::snapshot_load { devices, job_id: job_id.clone(), tag, vmstate };
-                self.run_job("snapshot-load", job_id, self.execute(load, PATIENCE)).await
+                let ran = self.execute(qmp::query_status {}, PATIENCE).await?.running;
+                let loaded = self.run_job("snapshot-load", job_id, self.execute(load, PATIENCE)).await;
+                if loaded.is_err() && ran {
+                    // QEMU stops the guest to load, and leaves it so when it cannot.
+                    self.execute(qmp::cont {}, PATIENCE).await?;
+                }
+                loaded
             }
         }
     }

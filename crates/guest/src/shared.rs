@@ -15,6 +15,8 @@ pub(crate) struct Shared {
     sound: Mutex<Box<dyn SoundSink>>,
     /// The picture's size; `None` while there is none.
     pub(crate) size: watch::Sender<Option<Size>>,
+    /// The size that QEMU last said its picture has, when it changes.
+    pub(crate) announced: watch::Sender<Option<Size>>,
     /// Whether the guest takes absolute positions; `None` while unknown.
     pub(crate) absolute: watch::Sender<Option<bool>>,
     pub(crate) kicks: Arc<Kicks>,
@@ -32,6 +34,7 @@ impl Shared {
             display: Mutex::new(display),
             sound: Mutex::new(sound),
             size: watch::Sender::new(None),
+            announced: watch::Sender::new(None),
             absolute: watch::Sender::new(None),
             kicks: Arc::new(Kicks::default()),
         }
@@ -43,13 +46,15 @@ impl Shared {
         self.kicks.damage(Instant::now());
     }
 
-    /// A part that does not lie within the picture is dropped.
-    pub(crate) fn update(&self, rect: Rect, stride_bytes: u32, pixels: &[u8]) {
+    /// Returns whether the part lies within the picture; if not it is dropped.
+    pub(crate) fn update(&self, rect: Rect, stride_bytes: u32, pixels: &[u8]) -> bool {
         let size = *self.size.borrow();
-        if size.is_some_and(|size| rect.right() <= size.width && rect.bottom() <= size.height) {
+        let fits = size.is_some_and(|size| rect.right() <= size.width && rect.bottom() <= size.height);
+        if fits {
             self.display.lock().update(rect, stride_bytes, pixels);
             self.kicks.damage(Instant::now());
         }
+        fits
     }
 
     pub(crate) fn display_disabled(&self) {

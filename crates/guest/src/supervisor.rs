@@ -167,7 +167,10 @@ impl Supervisor {
                 Some(process) => {
                     let status = process.ended().await;
                     let last = log.last_lines().pop();
-                    evidence::describe(&status, complaint.map(String::as_str).or(last.as_deref()))
+                    // Our complaint is the reason only if it was we who ended it: its own last words are better.
+                    let exited = status.as_ref().is_ok_and(|status| status.code().is_some());
+                    let (first, second) = (last.as_deref(), complaint.map(String::as_str));
+                    evidence::describe(&status, if exited { first.or(second) } else { second.or(first) })
                 }
                 None => pending().await,
             }

@@ -4,33 +4,107 @@ use super::{answer_properties, done};
 use crate::shared::Shared;
 use futures::StreamExt as _;
 use loco_model::{Rect, Size};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use zbus::message::Message;
-use zbus::{Connection, MessageStream};
+use zbus::{Connection, Fd, MessageStream};
 
 /// pixman's `PIXMAN_x8r8g8b8` and `PIXMAN_a8r8g8b8`: 32 bits, blue in the lowest byte.
 const FORMATS: [u32; 2] = [0x2002_0888, 0x2002_8888];
 
+/// Whether the picture is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sync {
+    Kept,
+    /// It came whole.
+    Whole,
+    /// A part came that the last whole picture has no place for.
+    Lost,
+}
+
+/// Registers a listener with QEMU. Every registration is a peer of its own on the bus: QEMU allows one to each.
+pub(super) async fn register(bus: &Connection, number: u32) -> zbus::Result<MessageStream> {
+    let (ours, theirs) = UnixStream::pair().map_err(super::io_error)?;
+    let sender = format!(":1.{}", number + 10);
+    let call = Message::method_call("/org/qemu/Display1/Console_0", "RegisterListener")
+        .destination("org.qemu")
+        .interface("org.qemu.Display1.Console")
+        .sender(sender.as_str())
+        .with_flags(zbus::message::Flags::NO_REPLY_EXPECTED)
+        .build(&(Fd::from(&theirs),))?;
+    bus.send(&call).await?;
+    drop((call, theirs));
+    // QEMU's answer is that it greets us; it hangs up when it refuses.
+    super::peer(ours).await
+}
+
 /// Serves until QEMU closes the connection. The pixels go to the sink out of the received message, without a copy.
-pub(super) async fn serve(mut messages: MessageStream, shared: Arc<Shared>) {
-    let connection = Connection::from(&messages);
-    while let Some(message) = messages.next().await {
-        let handled = match &message {
-            Ok(message) => take(&connection, message, &shared).await,
-            Err(error) => Err(error.clone()),
+///
+/// QEMU sends a whole picture only when the whole picture was drawn at once. A text mode that comes after a graphics mode
+/// is drawn piece by piece, into a size that no listener was told. A new listener is: so then another takes over.
+pub(super) async fn serve(bus: Connection, mut messages: MessageStream, shared: Arc<Shared>) {
+    let mut announced = shared.announced.subscribe();
+    let mut number = 0;
+    // A new listener must be answered until it has got its picture: QEMU's main loop waits for it to say what it can.
+    let mut fresh = true;
+    loop {
+        let lost = tokio::select! {
+            biased;
+            sync = listen(&mut messages, &shared, &mut fresh) => sync == Sync::Lost,
+            Ok(()) = announced.changed(), if !fresh => {
+                let told = *announced.borrow_and_update();
+                told.is_some() && told != *shared.size.borrow()
+            }
+            else => false,
         };
-        if let Err(error) = handled {
-            // One bad message says nothing about the next; a broken connection ends the stream.
-            tracing::warn!(%error, "display: a message of QEMU was not understood");
+        if lost {
+            number += 1;
+            tracing::debug!(number, announced = ?*shared.announced.borrow(), "display: asking for a whole picture");
+            match register(&bus, number).await {
+                // The one before is dropped only now.
+                Ok(next) => (messages, fresh) = (next, true),
+                Err(error) => {
+                    tracing::warn!(%error, "display: QEMU does not take another listener");
+                    break;
+                }
+            }
+        } else if Connection::from(&messages).is_closed() {
+            break;
         }
     }
     shared.display_disabled();
 }
 
-async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zbus::Result<()> {
-    if answer_properties(connection, message).await? {
-        return Ok(());
+/// Returns when the picture is lost or has just come whole, or the connection is gone.
+async fn listen(messages: &mut MessageStream, shared: &Shared, fresh: &mut bool) -> Sync {
+    let connection = Connection::from(&*messages);
+    while let Some(message) = messages.next().await {
+        let handled = match &message {
+            Ok(message) => take(&connection, message, shared).await,
+            Err(error) => Err(error.clone()),
+        };
+        match handled {
+            Ok(Sync::Whole) if *fresh => {
+                *fresh = false;
+                return Sync::Whole;
+            }
+            Ok(Sync::Lost) if !*fresh => return Sync::Lost,
+            Ok(_) => {}
+            // One bad message says nothing about the next; a broken connection ends the stream.
+            Err(error) if connection.is_closed() => {
+                tracing::debug!(%error, "display: QEMU has hung up");
+            }
+            Err(error) => tracing::warn!(%error, "display: a message of QEMU was not understood"),
+        }
     }
+    Sync::Kept
+}
+
+async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zbus::Result<Sync> {
+    if answer_properties(connection, message).await? {
+        return Ok(Sync::Kept);
+    }
+    let mut sync = Sync::Kept;
     let header = message.header();
     let body = message.body();
     match header.member().map(|name| name.as_str()) {
@@ -38,6 +112,7 @@ async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zb
             let (width, height, stride, format, pixels): (u32, u32, u32, u32, &[u8]) = body.deserialize()?;
             if usable(Size::new(width, height), stride, format, pixels) {
                 shared.scanout(Size::new(width, height), stride, pixels);
+                sync = Sync::Whole;
             }
         }
         Some("Update") => {
@@ -47,7 +122,8 @@ async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zb
             if let [Some(x), Some(y), Some(width), Some(height)] = sides
                 && usable(Size::new(width, height), stride, format, pixels)
             {
-                shared.update(Rect::new(x, y, width, height), stride, pixels);
+                let fits = shared.update(Rect::new(x, y, width, height), stride, pixels);
+                sync = if fits { Sync::Kept } else { Sync::Lost };
             }
         }
         Some("Disable") => shared.display_disabled(),
@@ -55,7 +131,7 @@ async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zb
         // never sent to a listener that did not ask for it.
         _ => {}
     }
-    done(connection, message).await
+    done(connection, message).await.map(|()| sync)
 }
 
 /// Whether the rows are there and in the one format that sinks know.

@@ -13,47 +13,58 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Longest that anything may take on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-#[derive(Clone, Debug, Default)]
-pub struct Picture {
-    pub size: Size,
-    pub pixels: Vec<u8>,
-    pub scanouts: u64,
-    pub updates: u64,
+#[derive(Clone, Default)]
+pub(crate) struct Picture {
+    pub(crate) size: Size,
+    pub(crate) pixels: Vec<u8>,
+    pub(crate) scanouts: u64,
+    pub(crate) updates: u64,
     /// Updates that changed something.
-    pub changes: u64,
-    pub changed_at: Option<Instant>,
-    pub disabled: u64,
-    pub absolute: Option<bool>,
+    pub(crate) changes: u64,
+    pub(crate) changed_at: Option<Instant>,
+    pub(crate) disabled: u64,
+    pub(crate) absolute: Option<bool>,
+}
+
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { size, scanouts, updates, changes, disabled, .. } = self;
+        write!(f, "{size:?}, {scanouts} scanouts, {updates} updates, {changes} changes, {disabled} disabled")
+    }
 }
 
 /// Keeps the picture and says when it changed.
 #[derive(Clone, Debug)]
-pub struct Screen {
-    pub picture: Arc<Mutex<Picture>>,
+pub(crate) struct Screen {
+    pub(crate) picture: Arc<Mutex<Picture>>,
     changed: Arc<watch::Sender<u64>>,
 }
 
 impl Screen {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { picture: Arc::default(), changed: Arc::new(watch::Sender::new(0)) }
     }
 
-    pub fn picture(&self) -> Picture {
+    pub(crate) fn picture(&self) -> Picture {
         self.picture.lock().unwrap().clone()
     }
 
     /// Waits until the picture is as `wanted` says.
-    pub async fn wait(&self, what: &str, mut wanted: impl FnMut(&Picture) -> bool) -> Picture {
+    pub(crate) async fn wait(&self, what: &str, mut wanted: impl FnMut(&Picture) -> bool) -> Picture {
         let mut changed = self.changed.subscribe();
         let seen = changed.wait_for(|_| wanted(&self.picture.lock().unwrap()));
-        drop(tokio::time::timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("never seen: {what}")));
+        drop(
+            tokio::time::timeout(PATIENCE, seen)
+                .await
+                .unwrap_or_else(|_| panic!("never seen: {what}; {:?}", self.picture())),
+        );
         self.picture()
     }
 
     /// Waits until nothing changes for `quiet`.
-    pub async fn settled(&self, quiet: Duration) {
+    pub(crate) async fn settled(&self, quiet: Duration) {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
@@ -114,14 +125,14 @@ impl DisplaySink for Screen {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
-    pub open: Vec<u64>,
-    pub closed: u64,
-    pub samples: Vec<i16>,
+pub(crate) struct Heard {
+    pub(crate) open: Vec<u64>,
+    pub(crate) closed: u64,
+    pub(crate) samples: Vec<i16>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Ear(pub Arc<Mutex<Heard>>);
+pub(crate) struct Ear(pub(crate) Arc<Mutex<Heard>>);
 
 impl SoundSink for Ear {
     fn opened(&mut self, voice: u64, format: SoundFormat) {
@@ -144,7 +155,7 @@ impl SoundSink for Ear {
     }
 }
 
-pub fn config(profile: Profile, instance: usize, state_dir: &Path) -> GuestConfig {
+pub(crate) fn config(profile: Profile, instance: usize, state_dir: &Path) -> GuestConfig {
     GuestConfig {
         profile,
         instance: InstanceId::try_new(instance).unwrap(),
@@ -157,7 +168,7 @@ pub fn config(profile: Profile, instance: usize, state_dir: &Path) -> GuestConfi
 }
 
 /// Starts a guest. `RUST_LOG=loco_guest=debug` shows what happens to it.
-pub async fn start(config: GuestConfig) -> (Guest, Screen, Ear) {
+pub(crate) async fn start(config: GuestConfig) -> (Guest, Screen, Ear) {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     // Another test of this process may have set it up.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
