@@ -23,6 +23,10 @@ pub(crate) struct Played {
     pub(crate) by_kind: BTreeMap<String, f64>,
     /// Frames per second that it showed, per stream; nothing where it does not say.
     pub(crate) fps: Option<f64>,
+    /// Key frames per second and stream.
+    pub(crate) key_frames_per_s: Option<f64>,
+    /// Requests for key frames per second and stream.
+    pub(crate) key_frame_requests_per_s: Option<f64>,
     /// Mean stay of a frame in its jitter buffer since the beginning.
     pub(crate) jitter_buffer_ms: Option<f64>,
 }
@@ -63,7 +67,9 @@ impl Wall {
             version: self.player.browser.version().to_owned(),
             cores: by_kind.values().sum(),
             by_kind,
-            fps: fps(&counters, &later, seconds),
+            fps: rate(&counters, &later, seconds, shown),
+            key_frames_per_s: rate(&counters, &later, seconds, |counters| Some(counters.key_frames? as f64)),
+            key_frame_requests_per_s: rate(&counters, &later, seconds, |all| Some(all.key_frame_requests? as f64)),
             jitter_buffer_ms: mean(later.iter().map(|counters| counters.jitter_buffer_ms)),
         })
     }
@@ -88,10 +94,14 @@ fn kind(process: &Process) -> &str {
     argument.unwrap_or("browser")
 }
 
-/// Frames shown per second and stream: decoded and not dropped.
-fn fps(before: &[Counters], after: &[Counters], seconds: f64) -> Option<f64> {
-    let shown = |counters: &Counters| Some(counters.frames_decoded? as f64 - counters.dropped.unwrap_or(0) as f64);
-    mean(before.iter().zip(after).map(|(before, after)| Some((shown(after)? - shown(before)?) / seconds)))
+/// Frames shown: decoded and not dropped.
+fn shown(counters: &Counters) -> Option<f64> {
+    Some(counters.frames_decoded? as f64 - counters.dropped.unwrap_or(0) as f64)
+}
+
+/// Growth of a counter per second and stream.
+fn rate(before: &[Counters], after: &[Counters], seconds: f64, of: impl Fn(&Counters) -> Option<f64>) -> Option<f64> {
+    mean(before.iter().zip(after).map(|(before, after)| Some((of(after)? - of(before)?) / seconds)))
 }
 
 /// Mean; nothing when there are no values or one is unknown.
@@ -109,9 +119,9 @@ mod tests {
         let counters = |decoded, dropped| Counters { frames_decoded: decoded, dropped, ..Counters::default() };
         let before = [counters(Some(100), Some(0)), counters(Some(10), None)];
         let after = [counters(Some(400), Some(20)), counters(Some(310), None)];
-        assert_eq!(fps(&before, &after, 10.0), Some(29.0));
-        assert_eq!(fps(&before, &[counters(None, None), after[1].clone()], 10.0), None, "unknown is not zero");
-        assert_eq!(fps(&[], &[], 10.0), None);
+        assert_eq!(rate(&before, &after, 10.0, shown), Some(29.0));
+        assert_eq!(rate(&before, &[counters(None, None), after[1].clone()], 10.0, shown), None, "unknown is not zero");
+        assert_eq!(rate(&[], &[], 10.0, shown), None);
         let process = |command: &str| Process { pid: 1, parent: 0, command: command.to_owned() };
         assert_eq!(kind(&process("/usr/lib/chromium/chromium --type=gpu-process --x")), "gpu-process");
         assert_eq!(kind(&process("/usr/lib/chromium/chromium --headless=new")), "browser");

@@ -70,12 +70,25 @@ pub(crate) fn lines(path: &Path, title: &str, (x_label, y_label): (&str, &str), 
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(legend(series))
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.4))
         .draw()
         .map_err(|e| error(&e))?;
     root.present().map_err(|e| error(&e))
+}
+
+/// Distributions leave the lower right corner free, growing costs the upper left one.
+fn legend(series: &[Series]) -> SeriesLabelPosition {
+    let rises_to_all = |series: &Series| series.points.last().is_some_and(|point| point.1 == 100.0);
+    if series.iter().any(rises_to_all) { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperLeft }
+}
+
+/// `series` without the points beyond `right`, which would squeeze the others.
+#[must_use]
+pub(crate) fn cut(series: &[Series], right: f64) -> Vec<Series> {
+    let inside = |series: &Series| series.points.iter().copied().filter(|point| point.0 <= right).collect();
+    series.iter().map(|series| Series { name: series.name.clone(), points: inside(series) }).collect()
 }
 
 #[cfg(test)]
@@ -86,6 +99,12 @@ mod tests {
     fn distributions_end_at_all() {
         let series = Series::distribution("ours", &[3.0, 1.0, 2.0, 4.0]);
         assert_eq!(series.points, [(1.0, 25.0), (2.0, 50.0), (3.0, 75.0), (4.0, 100.0)]);
+    }
+
+    #[test]
+    fn outliers_are_cut_for_the_eye() {
+        let all = [Series::distribution("ours", &[1.0, 2.0, 500.0])];
+        assert_eq!(cut(&all, 100.0)[0].points.len(), 2);
     }
 
     #[test]

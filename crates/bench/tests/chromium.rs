@@ -17,6 +17,9 @@ async fn a_browser_evaluates_and_ends() {
     let error = browser.evaluate("throw new Error('on purpose')").await.unwrap_err();
     assert!(error.to_string().contains("on purpose"), "{error}");
     assert_eq!(browser.evaluate("typeof RTCPeerConnection").await.unwrap(), "function");
+    // The window's new size reaches the page a moment later.
+    let resized = "new Promise(done => { const look = () => innerHeight === 960 ? done(innerWidth) : requestAnimationFrame(look); look(); })";
+    assert_eq!(browser.evaluate(resized).await.unwrap(), 1280, "the page has the wall's size");
     let png = browser.screenshot().await.unwrap();
     assert_eq!(&png[1..4], b"PNG");
     let pid = browser.pid().unwrap();

@@ -15,6 +15,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// An answer larger than this is not read.
 const MAX_ANSWER: u64 = 256 << 20;
+/// Width and height of the page: those of the wall.
+const PAGE: (i64, i64) = (1280, 960);
 /// Programs that are Chromium, best first.
 const PROGRAMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
 
@@ -76,8 +78,21 @@ impl Browser {
         let target = browser.command("Target.createTarget", json!({"url": "about:blank"})).await?;
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let attached = browser.command("Target.attachToTarget", attach).await?;
+        let window = browser.command("Browser.getWindowForTarget", json!({"targetId": target["targetId"]})).await?;
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
+        browser.fit(&window).await?;
         Ok(browser)
+    }
+
+    /// Makes the window larger by its frame, so that the page itself has the wall's size.
+    async fn fit(&mut self, window: &Value) -> Result<()> {
+        let inner = self.evaluate("[innerWidth, innerHeight]").await?;
+        let bound = |name: &str| window["bounds"][name].as_i64().context("a window without bounds");
+        let inner = |index: usize| inner[index].as_i64().context("a page without a size");
+        let width = bound("width")? + PAGE.0 - inner(0)?;
+        let height = bound("height")? + PAGE.1 - inner(1)?;
+        let bounds = json!({"windowId": window["windowId"], "bounds": {"width": width, "height": height}});
+        self.command("Browser.setWindowBounds", bounds).await.map(drop)
     }
 
     /// What it calls itself, such as `HeadlessChrome/140.0.7339.207`.

@@ -113,17 +113,18 @@ window.loco = (() => {
   async function statistics() {
     const all = [];
     for (const { connection } of players) {
-      const row = { frames_decoded: null, bytes: null, jitter_buffer_ms: null, audio_level: null, dropped: null, total_audio_energy: null };
+      const row = { frames_decoded: null, bytes: null, jitter_buffer_ms: null, dropped: null, total_audio_energy: null, key_frames: null, key_frame_requests: null };
       for (const report of (await connection.getStats()).values()) {
         if (report.type === "inbound-rtp" && report.kind === "video") {
           row.frames_decoded = report.framesDecoded;
           row.dropped = report.framesDropped;
           row.bytes = report.bytesReceived;
+          row.key_frames = report.keyFramesDecoded ?? null;
+          row.key_frame_requests = report.pliCount ?? null;
           const frames = report.jitterBufferEmittedCount;
           row.jitter_buffer_ms = frames ? report.jitterBufferDelay / frames * 1000 : null;
         }
         if (report.type === "inbound-rtp" && report.kind === "audio") {
-          row.audio_level = report.audioLevel ?? null;
           row.total_audio_energy = report.totalAudioEnergy ?? null;
         }
       }

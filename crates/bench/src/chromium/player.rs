@@ -61,6 +61,10 @@ pub struct Counters {
     pub dropped: Option<u64>,
     /// Video bytes received.
     pub bytes: Option<u64>,
+    /// Key frames decoded since the beginning.
+    pub key_frames: Option<u64>,
+    /// Key frames that the browser asked for (PLI).
+    pub key_frame_requests: Option<u64>,
     /// Mean stay in the jitter buffer.
     pub jitter_buffer_ms: Option<f64>,
     /// Sound energy so far, as the statistics of WebRTC define it.

@@ -61,6 +61,8 @@ fn played_values(played: &Played) -> Map<String, Value> {
     object([
         ("client_cores", cores(played.cores)),
         ("fps_shown", json!(played.fps.map(|fps| round(fps, 1)))),
+        ("key_frames_per_s", json!(played.key_frames_per_s.map(|rate| round(rate, 2)))),
+        ("key_frame_requests_per_s", json!(played.key_frame_requests_per_s.map(|rate| round(rate, 2)))),
         ("jitter_buffer_ms", json!(played.jitter_buffer_ms.map(|ms| round(ms, 1)))),
         ("by_process", Value::Object(by_kind)),
     ])

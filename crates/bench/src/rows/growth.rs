@@ -38,7 +38,7 @@ pub(super) async fn instances_and_pixels(lab: &Lab) -> Result<Row> {
         series("both", &chain),
         linear,
     ];
-    lab.plot("row16-instances.svg", "CPU by instances, mode box", ("instances", "cores"), &all)?;
+    lab.plot("row16-instances.svg", "CPU by instances, mode box", ("instances", "cores"), &all);
 
     let (small, large) = cost::by_pixels(lab).await?;
     let line =
@@ -48,7 +48,7 @@ pub(super) async fn instances_and_pixels(lab: &Lab) -> Result<Row> {
         line("viewer", small.viewer.cores, large.viewer.cores),
         line("agent, if linear", small.agents, small.agents * PIXELS),
     ];
-    lab.plot("row16-pixels.svg", "CPU by resolution, mode busy", ("times the pixels of 640x480", "cores"), &lines)?;
+    lab.plot("row16-pixels.svg", "CPU by resolution, mode busy", ("times the pixels of 640x480", "cores"), &lines);
 
     let per = |more: f64, less: f64, times: f64| (less > 0.0).then(|| more / (less * times));
     let conditions = vec![

@@ -49,9 +49,11 @@ impl Lab {
         (self.trials / 10).max(5)
     }
 
-    /// Draws a plot into the results' folder.
-    fn plot(&self, name: &str, title: &str, labels: (&str, &str), series: &[Series]) -> Result<()> {
-        crate::plot::lines(&self.out.join(name), title, labels, series)
+    /// Draws a plot into the results' folder. A plot that cannot be drawn loses no row.
+    fn plot(&self, name: &str, title: &str, labels: (&str, &str), series: &[Series]) {
+        if let Err(error) = crate::plot::lines(&self.out.join(name), title, labels, series) {
+            tracing::warn!("{error:#}");
+        }
     }
 
     /// Keeps raw values beside the results.
