@@ -106,7 +106,9 @@ impl<I: Interceptor> Protocol<TaggedPacket, TaggedPacket, ()> for WhileFlowing<I
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Outcome {
-        if self.until.is_some_and(|until| now <= until) { self.inner.handle_timeout(now) } else { Ok(()) }
+        // What was due in time runs also when this comes late: else it would stay due, in the past, for ever.
+        let due = self.poll_timeout().is_some_and(|at| at <= now);
+        if due || self.until.is_some_and(|until| now <= until) { self.inner.handle_timeout(now) } else { Ok(()) }
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
@@ -179,6 +181,19 @@ mod tests {
         let due = link.poll_timeout().expect("due again");
         link.handle_timeout(due.max(start + second * 20)).expect("timeout");
         assert!(link.poll_write().is_some());
+    }
+
+    #[test]
+    fn a_late_timer_is_not_due_for_ever() {
+        let second = Duration::from_secs(1);
+        let mut link = WhileFlowing::new(ReceiverReportBuilder::new().with_interval(second).build(), second);
+        link.bind_remote_stream(&StreamInfo { ssrc: 1, clock_rate: 90_000, ..StreamInfo::default() });
+        let start = Instant::now();
+        link.handle_read(rtp(start, 1)).expect("read");
+        link.poll_timeout().expect("a report is due");
+        let late = start + second + Duration::from_millis(1);
+        link.handle_timeout(late).expect("timeout");
+        assert_eq!(link.poll_timeout().filter(|at| *at <= late), None, "it would be polled without end");
     }
 
     #[test]
