@@ -5,7 +5,8 @@ use crate::host::Purpose;
 use crate::shell::{self, Stream};
 use crate::stages::Stages;
 use crate::{demo, setup};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// The crate whose tests share one wall of nine guests: run alone and one after another.
@@ -48,9 +49,7 @@ pub(crate) fn run(stages: &mut Stages) -> Result<()> {
                 runner(&mut test(&["--workspace", "--no-fail-fast", "--exclude", WALL]), &mut count)
             })
         };
-        let wall = stages.run("nine guests", || {
-            runner(&mut test(&["-p", WALL, "--no-fail-fast", "--", "--test-threads=1"]), &mut count)
-        });
+        let wall = stages.run("nine guests", || nine_guests(&mut count));
         crates.and(wall)
     });
     if !count.skipped.is_empty() {
@@ -61,6 +60,41 @@ pub(crate) fn run(stages: &mut Stages) -> Result<()> {
     }
     println!("\n{}", count.summary());
     result
+}
+
+/// Runs the wall's test programs one after another. `cargo test -p` would choose the dependencies' features for that one
+/// crate and build most of them a second time; what the whole workspace's build made is run instead.
+fn nine_guests(count: &mut Count) -> Result<()> {
+    let messages = shell::output(&mut test(&["--workspace", "--no-run", "--quiet", "--message-format=json"]))?;
+    let programs = test_programs(&messages)?;
+    if programs.is_empty() {
+        bail!("crate {WALL} has no test programs");
+    }
+    let folder = shell::root()?.join("tests");
+    let mut result = Ok(());
+    for program in programs {
+        let mut command = Command::new(&program);
+        command.arg("--test-threads=1").current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder);
+        // The first failure is told at the end; the others still run and are counted.
+        result = result.and(runner(&mut command, count));
+    }
+    result
+}
+
+/// The wall crate's test programs among cargo's JSON messages.
+fn test_programs(messages: &str) -> Result<Vec<PathBuf>> {
+    let mut programs = Vec::new();
+    for line in messages.lines().filter(|line| line.starts_with('{')) {
+        let message: serde_json::Value = serde_json::from_str(line).context("cargo did not write JSON")?;
+        let of_wall = message["manifest_path"].as_str().is_some_and(|path| path.ends_with("/tests/Cargo.toml"));
+        if of_wall
+            && message["profile"]["test"] == true
+            && let Some(program) = message["executable"].as_str()
+        {
+            programs.push(program.into());
+        }
+    }
+    Ok(programs)
 }
 
 fn test(args: &[&str]) -> Command {
