@@ -27,8 +27,9 @@ async fn bad_starts_end_with_one_clear_line() {
     let (empty, open) = (file("empty", "\n", 0o600), file("open", "secret\n", 0o644));
     let bad_json = file("bad.json", "{", 0o644);
     let bad_key = file("key.json", r#"{"name":"x","hardwear":{}}"#, 0o644);
-    // (arguments, LOCO_QEMU, exit code, what the last line says)
-    let table: &[(&[&str], Option<&str>, i32, &[&str])] = &[
+    // Arguments, LOCO_QEMU, exit code, and what the last line says.
+    type Case<'a> = (&'a [&'a str], Option<&'a str>, i32, &'a [&'a str]);
+    let table: &[Case<'_>] = &[
         (&["--token-file", "/nonexistent/token"], None, 1, &["/nonexistent/token", "No such file"]),
         (&["--token-file", &empty], None, 1, &[&empty, "is empty"]),
         (&["--token-file", &open], None, 1, &[&open, "0644", "chmod 600"]),

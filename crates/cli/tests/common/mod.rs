@@ -12,30 +12,30 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// Longest wait for anything: a debug build, TCG and two busy cores.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A place of its own for one test's processes.
-pub struct Room {
+pub(crate) struct Room {
     dir: tempfile::TempDir,
 }
 
 impl Room {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let room = Self { dir: tempfile::Builder::new().prefix("lt").tempdir().expect("temporary directory") };
         std::fs::create_dir(room.run_base()).expect("run directory");
         room
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Every process of this test has it as its XDG_RUNTIME_DIR.
-    pub fn run_base(&self) -> PathBuf {
+    pub(crate) fn run_base(&self) -> PathBuf {
         self.path("run")
     }
 
-    pub fn token_file(&self) -> PathBuf {
+    pub(crate) fn token_file(&self) -> PathBuf {
         let path = self.path("token");
         if !path.exists() {
             Token::create_file(&path).expect("token file");
@@ -44,7 +44,7 @@ impl Room {
     }
 
     /// `loco` with its surroundings: this room's run directory and nothing of the caller's settings.
-    pub fn loco<const N: usize>(&self, arguments: [&str; N]) -> Command {
+    pub(crate) fn loco<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loco"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LOCO_")) {
             command.env_remove(name);
@@ -60,7 +60,7 @@ impl Room {
     }
 
     /// Processes of this test that live: (id, name).
-    pub fn processes(&self) -> Vec<(u32, String)> {
+    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
         let mark = format!("XDG_RUNTIME_DIR={}", self.run_base().display());
         let entries = std::fs::read_dir("/proc").expect("/proc");
         let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_string_lossy().parse::<u32>().ok());
@@ -73,7 +73,7 @@ impl Room {
     }
 
     /// Waits until no process and no file of this test's is left.
-    pub async fn wait_until_empty(&self) {
+    pub(crate) async fn wait_until_empty(&self) {
         wait_for("nothing is left", || {
             let files: Vec<_> = std::fs::read_dir(self.run_base()).expect("run").flatten().map(|e| e.path()).collect();
             let left = (self.processes(), files);
@@ -93,12 +93,12 @@ impl Drop for Room {
 }
 
 /// Sends a signal to one process by its id.
-pub fn signal(id: u32, name: &str) {
+pub(crate) fn signal(id: u32, name: &str) {
     let _ = std::process::Command::new("kill").args([format!("-{name}"), id.to_string()]).status();
 }
 
 /// Asks again and again until it is so.
-pub async fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) async fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let begun = Instant::now();
     loop {
         match ask() {
@@ -110,15 +110,15 @@ pub async fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>)
 }
 
 /// A `loco` process that printed its line.
-pub struct Running {
-    pub child: Child,
-    pub line: Value,
-    pub client: Client,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) line: Value,
+    pub(crate) client: Client,
 }
 
 impl Running {
     /// Starts a command and reads the JSON line that it prints.
-    pub async fn start(mut command: Command, token_file: impl FnOnce(&Value) -> PathBuf) -> Self {
+    pub(crate) async fn start(mut command: Command, token_file: impl FnOnce(&Value) -> PathBuf) -> Self {
         let mut child = command.spawn().expect("loco starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
         let mut stderr = child.stderr.take().expect("stderr");
@@ -137,12 +137,12 @@ impl Running {
         Self { child, client: Client::new(tokens).expect("client"), line }
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("it lives")
     }
 
     /// Ends it as a person would, and says how long that took.
-    pub async fn terminate(mut self) -> (Option<i32>, Duration) {
+    pub(crate) async fn terminate(mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
         signal(self.id(), "TERM");
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("status");
@@ -151,14 +151,14 @@ impl Running {
 }
 
 /// A running agent and its address.
-pub struct Agent {
-    pub process: Running,
-    pub url: String,
+pub(crate) struct Agent {
+    pub(crate) process: Running,
+    pub(crate) url: String,
 }
 
 impl Agent {
     /// An agent with the demo guest, in town.
-    pub async fn start(room: &Room) -> Self {
+    pub(crate) async fn start(room: &Room) -> Self {
         let token = room.token_file();
         let mut command = room.loco(["agent", "--accel", "tcg", "--json", "--instance", "4"]);
         command.arg("--token-file").arg(&token);
@@ -167,17 +167,17 @@ impl Agent {
         Self { process, url }
     }
 
-    pub async fn health(&self) -> HealthReport {
+    pub(crate) async fn health(&self) -> HealthReport {
         self.process.client.get_json(&format!("{}/health", self.url)).await.expect("health")
     }
 
-    pub async fn status(&self, method: Method, path: &str) -> StatusCode {
+    pub(crate) async fn status(&self, method: Method, path: &str) -> StatusCode {
         let request = self.process.client.request(method, &format!("{}{path}", self.url));
         request.send().await.expect("answer").status()
     }
 
     /// Waits until the guest shows a picture, from start `restarts`.
-    pub async fn wait_ready(&self, restarts: u64) -> HealthReport {
+    pub(crate) async fn wait_ready(&self, restarts: u64) -> HealthReport {
         let begun = Instant::now();
         loop {
             let ready = self.status(Method::GET, "/ready").await == StatusCode::OK;
@@ -192,19 +192,19 @@ impl Agent {
 }
 
 /// Whether a process of this id lives (a dead one that was not waited for does not).
-pub fn lives(id: u32) -> bool {
+pub(crate) fn lives(id: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{id}/stat"))
         .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z')))
 }
 
 /// Runs a command that is expected to end by itself.
-pub async fn finish(mut command: Command) -> (Option<i32>, String, String) {
+pub(crate) async fn finish(mut command: Command) -> (Option<i32>, String, String) {
     let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-pub fn write(path: &Path, content: &str, mode: u32) {
+pub(crate) fn write(path: &Path, content: &str, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, content).expect("write");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
