@@ -1,5 +1,7 @@
 //! Offers of every kind, good and bad: each is answered or refused in words, none does harm.
 
+#![allow(clippy::expect_used, reason = "a test bed that does not stand fails its test")]
+
 mod common;
 
 use common::{SIZE, grey_canvas};

@@ -1,5 +1,7 @@
 //! What goes over the wire, and what happens when it does not.
 
+#![allow(clippy::expect_used, reason = "a test bed that does not stand fails its test")]
+
 mod common;
 
 use common::proxy::Proxy;

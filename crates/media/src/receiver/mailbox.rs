@@ -197,8 +197,10 @@ impl Mailbox {
     }
 
     pub(super) fn set_state(&self, state: SessionState) {
-        let changed = std::mem::replace(&mut *self.state.lock(), state.clone()) != state;
-        if changed {
+        let mut current = self.state.lock();
+        if *current != state {
+            *current = state;
+            drop(current);
             (self.wake)(Wake::State);
         }
     }

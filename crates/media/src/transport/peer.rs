@@ -27,10 +27,9 @@ use webrtc::runtime::TokioRuntime;
 /// Host candidates are there at once; this bounds a hanging name server or interface list.
 const GATHER_AT_MOST: Duration = Duration::from_secs(3);
 
-type Failure = rtc::shared::error::Error;
-
-fn failed(e: Failure) -> MediaError {
-    MediaError::Rtc(e.to_string())
+#[expect(clippy::needless_pass_by_value, reason = "the argument of `map_err`")]
+fn failed(error: rtc::shared::error::Error) -> MediaError {
+    MediaError::Rtc(error.to_string())
 }
 
 /// How a connection is made.

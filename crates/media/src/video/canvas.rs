@@ -307,9 +307,9 @@ mod tests {
         canvas.update(Rect::new(0, 17, 1, 1), 4, &[1; 4]);
         canvas.update(Rect::new(0, 39, 1, 1), 4, &[1; 4]);
         let rows = |since| canvas.read(|view| view.rows_since(since).collect::<Vec<_>>()).expect("a picture");
-        assert_eq!(rows(generation), [16..40]);
-        assert_eq!(rows(generation + 1), [32..40], "the last band ends with the picture");
-        assert_eq!(rows(0), [0..40]);
+        assert_eq!(rows(generation), vec![16..40]);
+        assert_eq!(rows(generation + 1), vec![32..40], "the last band ends with the picture");
+        assert_eq!(rows(0), vec![0..40]);
         assert!(rows(generation + 2).is_empty());
     }
 

@@ -145,7 +145,7 @@ fn source_pad(caps: &gst::Caps) -> gst::Pad {
                 true
             }
             gst::QueryViewMut::Caps(asked) => {
-                let answer = asked.filter().map_or_else(|| caps.clone(), |filter| filter.intersect(&caps).into());
+                let answer = asked.filter().map_or_else(|| caps.clone(), |filter| filter.intersect(&caps));
                 asked.set_result(&answer);
                 true
             }

@@ -1,5 +1,6 @@
 //! A sender behind a real HTTP server, a synthetic canvas, and helpers to wait for what must happen.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by test files, each of which uses its own part")]
+#![allow(clippy::expect_used, reason = "a test bed that does not stand fails its test")]
 
 pub mod proxy;
 
