@@ -18,6 +18,20 @@ use crate::wait::wait_for;
 /// X key codes are evdev codes plus this (xkeyboard-config's "evdev" rules).
 const KEYCODE_OFFSET: u16 = 8;
 
+/// One desktop, and no keys of the window manager's own: openbox's default takes Ctrl+Alt+arrows.
+const OPENBOX: &str = r#"<?xml version="1.0"?>
+<openbox_config xmlns="http://openbox.org/3.4/rc">
+  <focus><focusNew>yes</focusNew></focus>
+  <desktops><number>1</number></desktops>
+  <keyboard/>
+  <mouse>
+    <context name="Client">
+      <mousebind button="Left" action="Press"><action name="Focus"/><action name="Raise"/></mousebind>
+    </context>
+  </mouse>
+</openbox_config>
+"#;
+
 /// An Xvfb with a window manager on it. Both end with this value, or with this process.
 pub struct Desktop {
     display: String,
@@ -37,7 +51,11 @@ impl Desktop {
     pub async fn start(width: u16, height: u16) -> Result<Self> {
         let server = XServer::start(Size::new(width.into(), height.into())).await?;
         let display = server.display().to_owned();
+        let folder = tempfile::tempdir().context("no folder for openbox")?;
+        let configuration = folder.path().join("openbox.xml");
+        std::fs::write(&configuration, OPENBOX).context("can't write openbox's configuration")?;
         let mut command = Command::new("openbox");
+        command.arg("--config-file").arg(&configuration);
         command.env("DISPLAY", &display).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.kill_on_drop(true);
         let window_manager =

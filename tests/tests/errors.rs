@@ -126,9 +126,9 @@ async fn token_files() -> Result<()> {
     let room = Room::new()?;
     room.write("open", &"t".repeat(43), 0o644)?;
     room.write("empty", "", 0o600)?;
-    room.write("short", "t", 0o600)?;
+    room.write("spaced", "two words", 0o600)?;
     for (file, words) in
-        [("open", &["open", "600"][..]), ("empty", &["empty"]), ("short", &["short"]), ("none", &["none"])]
+        [("open", &["open", "600"][..]), ("empty", &["empty"]), ("spaced", &["spaced"]), ("none", &["none"])]
     {
         room.refuses(&["agent", "--token-file", file], words).await?;
         room.refuses(&["view", "--offscreen", "--api", "http://127.0.0.1:1", "--token-file", file], words).await?;
