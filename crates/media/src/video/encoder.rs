@@ -44,6 +44,9 @@ impl EncoderKind {
                 ("sliced-threads", "false"),
                 ("key-int-max", "1000000"),
                 ("vbv-buf-capacity", "300"),
+                // A small moving thing on a still screen could have the whole rate to itself; finer steps than these
+                // are not seen, only sent and decoded (GStreamer's default is 10).
+                ("qp-min", "18"),
                 ("aud", "false"),
             ],
             Self::OpenH264 => &[
