@@ -20,6 +20,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use zbus::message::{Message, Type};
+use zbus::names::MemberName;
 use zbus::{Connection, Fd, OwnedVariant, Variant, connection};
 
 #[zbus::proxy(
@@ -114,7 +115,7 @@ async fn answer_properties(connection: &Connection, message: &Message) -> zbus::
         return Ok(false);
     }
     let interfaces = || OwnedVariant::try_from(Variant::from(Vec::<String>::new()));
-    match header.member().map(|name| name.as_str()) {
+    match header.member().map(MemberName::as_str) {
         Some("GetAll") => {
             let all = HashMap::from([("Interfaces", interfaces()?)]);
             connection.reply(&header, &all).await?;

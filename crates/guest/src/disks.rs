@@ -272,12 +272,32 @@ mod tests {
         assert!(nowhere.is_err_and(|e| e.to_string().contains("/nowhere/disk0.qcow2")));
     }
 
+    /// Set in the program that may write only little.
+    const LIMITED: &str = "LOCO_GUEST_TEST_LIMITED";
+
+    /// Not a test by itself: run by the next one.
+    #[test]
+    fn write_with_a_limit() {
+        let Some(folder) = std::env::var_os(LIMITED) else { return };
+        let path = Path::new(&folder).join("disk0.qcow2");
+        let error = create(&path, 1 << 20, None).expect_err("no room");
+        assert!(matches!(error, GuestError::DiskFull { .. }), "{error:?}");
+        assert!(error.to_string().contains("disk0.qcow2"), "{error}");
+        assert_eq!(fs::read_dir(&folder).expect("folder").count(), 0, "no half image is left");
+    }
+
     #[test]
     fn a_full_disk_is_called_so() {
-        // A device that is always full.
-        let error = create(Path::new("/dev/full/x"), 1 << 20, None);
-        assert!(matches!(error, Err(GuestError::Disk { .. })), "not a folder: {error:?}");
-        let failed = File::options().write(true).open("/dev/full").and_then(|mut file| file.write_all(&[0]));
-        assert_eq!(failed.map_err(|e| e.kind()), Err(io::ErrorKind::StorageFull), "what a full disk answers");
+        let dir = tempfile::tempdir().expect("dir");
+        // 4 KiB a file: the kernel answers EFBIG as it would ENOSPC, once its signal is ignored.
+        let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact disks::tests::write_with_a_limit";
+        let output = Command::new("sh")
+            .args(["-c", script])
+            .arg(std::env::current_exe().expect("this program"))
+            .env(LIMITED, dir.path())
+            .output()
+            .expect("sh");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }
 }

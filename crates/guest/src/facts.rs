@@ -135,4 +135,17 @@ mod tests {
         let error = facts_of(Path::new("/bin/true")).await.expect_err("not QEMU");
         assert!(error.to_string().contains("/bin/true"), "{error}");
     }
+
+    #[tokio::test]
+    async fn a_qemu_without_the_display_names_the_package() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("dir");
+        let program = dir.path().join("qemu");
+        let script =
+            "#!/bin/sh\ncase $1 in --version) echo QEMU emulator version 9.0.1;; *) echo none; echo gtk;; esac\n";
+        std::fs::write(&program, script).expect("script");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("mode");
+        let error = facts_of(&program).await.expect_err("no display").to_string();
+        assert!(error.contains("9.0.1") && error.contains("qemu-system-modules-opengl"), "{error}");
+    }
 }

@@ -58,6 +58,10 @@ impl Qmp {
                 match event {
                     // No one may be listening.
                     Ok(event) => drop(sender.send(event)),
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                        tracing::debug!("QMP: QEMU was killed");
+                        break;
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "QMP: a message was not understood");
                         break;

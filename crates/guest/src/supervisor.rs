@@ -219,10 +219,10 @@ impl Supervisor {
         match action {
             Action::Launch => return self.launch().await,
             Action::Pause => {
-                self.tell("pause", |q| async move { q.execute(qmp::stop {}, PATIENCE).await.map(drop) }).await
+                self.tell("pause", |q| async move { q.execute(qmp::stop {}, PATIENCE).await.map(drop) }).await;
             }
             Action::Resume => {
-                self.tell("resume", |q| async move { q.execute(qmp::cont {}, PATIENCE).await.map(drop) }).await
+                self.tell("resume", |q| async move { q.execute(qmp::cont {}, PATIENCE).await.map(drop) }).await;
             }
             Action::PowerDown => {
                 if self.plan.profile.hardware.power_down == PowerDown::Quit || self.power_down_timeout.is_zero() {

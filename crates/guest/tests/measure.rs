@@ -1,5 +1,7 @@
 //! Figures rather than verdicts: `cargo test -p loco-guest --test measure -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
 mod common;
 
 use common::{PATIENCE, config, start};

@@ -1,11 +1,17 @@
 //! Guests in a real QEMU, translated (`tcg`), with the demo guest's kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
 mod common;
 
 use common::{PATIENCE, Screen, config, start};
 use loco_demo_guest::barcode;
-use loco_guest::{Guest, GuestConfig, GuestError, GuestState, GuestStatus, InputError, NoSink, Profile, Target};
+use loco_guest::{
+    Accelerator, AcceleratorChoice, Guest, GuestConfig, GuestError, GuestState, GuestStatus, InputError, NoSink,
+    Profile, Target,
+};
 use loco_model::Key;
+use loco_model::input::Button;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::path::Path;
 use std::time::Duration;
@@ -46,11 +52,12 @@ async fn running(guest: &Guest) -> GuestStatus {
 #[tokio::test]
 async fn boots_and_answers_keys_then_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let (guest, screen, _) = start(config(demo("quiet"), 0, dir.path())).await;
+    let mut profile = demo("quiet");
+    profile.set_kernel_argument("pointer", "absolute");
+    let (guest, screen, _) = start(config(profile, 0, dir.path())).await;
     let status = running(&guest).await;
     assert_eq!(status.restarts, 0);
     assert!(status.accelerator.as_ref().is_some_and(|a| a.reason == "chosen by its user"));
-    assert_eq!(status.pointer_absolute, Some(false), "a PS/2 mouse");
     assert_eq!(booted(&screen).await.instance, 0);
 
     let before = reading(&screen.picture()).unwrap();
@@ -61,6 +68,14 @@ async fn boots_and_answers_keys_then_leaves_nothing() {
     guest.input().release_all().unwrap();
     assert!(guest.kick_stats().trains > 0 && guest.kick_stats().kicks > 0);
     guest.refresh().await.unwrap();
+
+    let tablet = guest.wait_for(|s| s.pointer_absolute == Some(true));
+    tokio::time::timeout(PATIENCE, tablet).await.expect("the guest takes absolute positions").unwrap();
+    assert_eq!(screen.picture().absolute, Some(true));
+    guest.input().absolute(u16::MAX / 4 * 3, u16::MAX / 4).unwrap();
+    let there =
+        |p: &common::Picture| reading(p).is_some_and(|r| r.cursor_x.abs_diff(768) < 8 && r.cursor_y.abs_diff(256) < 8);
+    screen.wait("the cursor at three quarters, one quarter", there).await;
 
     let shot = guest.screenshot().await.unwrap();
     assert_eq!(shot.size, picture.size);
@@ -76,6 +91,24 @@ async fn boots_and_answers_keys_then_leaves_nothing() {
     assert!(test_kill_process(pid).is_err(), "QEMU is gone");
     until("its sockets are gone", || !run_dir.exists()).await;
     assert!(screen.picture().disabled > 0);
+}
+
+#[tokio::test]
+async fn a_mouse_is_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (guest, screen, _) = start(config(demo("quiet"), 1, dir.path())).await;
+    let before = booted(&screen).await;
+    assert_eq!(guest.state().borrow().pointer_absolute, Some(false));
+    guest.input().relative(64, -48).unwrap();
+    let moved = |p: &common::Picture| {
+        reading(p).is_some_and(|r| r.cursor_x > before.cursor_x + 50 && r.cursor_y + 50 < before.cursor_y)
+    };
+    screen.wait("the cursor further right and up", moved).await;
+    guest.input().button(Button::Left, true).unwrap();
+    screen.wait("the button held", |p| reading(p).is_some_and(|r| r.held == 1)).await;
+    guest.input().release_all().unwrap();
+    screen.wait("the button let go", |p| reading(p).is_some_and(|r| r.held == 0)).await;
+    guest.stop(PATIENCE).await;
 }
 
 #[tokio::test]
@@ -235,4 +268,23 @@ async fn memtest_runs_by_a_profile_file() {
         guest.screenshot().await.unwrap().write_png(out).unwrap();
     }
     guest.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn an_accelerator_is_taken_only_when_it_was_seen_to_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let auto = GuestConfig { accelerator: AcceleratorChoice::Auto, ..config(demo("quiet"), 0, dir.path()) };
+    let (guest, ..) = start(auto).await;
+    let status = running(&guest).await;
+    let verdict = status.accelerator.unwrap();
+    println!("{verdict:?}");
+    match verdict.accelerator {
+        Accelerator::Tcg => assert!(verdict.reason.contains("kvm") || !cfg!(target_os = "linux"), "{verdict:?}"),
+        _ => assert!(verdict.reason.contains("booted"), "{verdict:?}"),
+    }
+    guest.stop(PATIENCE).await;
+    let whpx = AcceleratorChoice::Only(Accelerator::Whpx);
+    let wrong = GuestConfig { accelerator: whpx, ..config(demo("quiet"), 0, dir.path()) };
+    let error = Guest::start(wrong, Box::new(NoSink), Box::new(NoSink)).await.expect_err("not on this system");
+    assert!(error.to_string().contains("whpx") && error.to_string().contains("allowed are"), "{error}");
 }

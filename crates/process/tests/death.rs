@@ -1,5 +1,7 @@
 //! Children die with their parent, whatever kills it. The parent is this very test program, started once more.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
 use loco_process::{DeathSignal, RunDir, Spawner, terminate_and_wait};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::io::{BufRead as _, BufReader};

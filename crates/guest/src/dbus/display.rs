@@ -7,6 +7,7 @@ use loco_model::{Rect, Size};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use zbus::message::Message;
+use zbus::names::MemberName;
 use zbus::{Connection, Fd, MessageStream};
 
 /// pixman's `PIXMAN_x8r8g8b8` and `PIXMAN_a8r8g8b8`: 32 bits, blue in the lowest byte.
@@ -107,7 +108,7 @@ async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zb
     let mut sync = Sync::Kept;
     let header = message.header();
     let body = message.body();
-    match header.member().map(|name| name.as_str()) {
+    match header.member().map(MemberName::as_str) {
         Some("Scanout") => {
             let (width, height, stride, format, pixels): (u32, u32, u32, u32, &[u8]) = body.deserialize()?;
             if usable(Size::new(width, height), stride, format, pixels) {

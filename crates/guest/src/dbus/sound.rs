@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zbus::message::Message;
+use zbus::names::MemberName;
 use zbus::{Connection, MessageStream};
 
 /// What the command line asks QEMU for (`out.frequency`, `out.channels`, `out.format`).
@@ -57,7 +58,7 @@ async fn take(
     let Voices { shared, open } = voices;
     let header = message.header();
     let body = message.body();
-    match header.member().map(|name| name.as_str()) {
+    match header.member().map(MemberName::as_str) {
         Some("Write") => {
             let (voice, bytes): (u64, &[u8]) = body.deserialize()?;
             if open.get(&voice) == Some(&true) {

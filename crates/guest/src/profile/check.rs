@@ -5,6 +5,7 @@ use super::{BootDevice, DiskFormat, DiskKind, DisplayCard, Firmware, NetworkCard
 /// Key, value, rule.
 type Refused = (String, String, String);
 
+#[expect(clippy::needless_pass_by_value, reason = "called with values made on the spot")]
 fn refuse<T>(key: &str, value: impl ToString, rule: &str) -> Result<T, Refused> {
     Err((key.to_owned(), value.to_string(), rule.to_owned()))
 }

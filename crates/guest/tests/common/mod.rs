@@ -1,7 +1,7 @@
 //! What the tests with a real QEMU share.
 
 // Each test binary uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use loco_guest::{
     Accelerator, AcceleratorChoice, DisplaySink, Guest, GuestConfig, Profile, SoundFormat, SoundSink, Target,
