@@ -42,7 +42,7 @@ async fn booted(screen: &Screen) -> barcode::Reading {
 }
 
 fn pid(status: &GuestStatus) -> Pid {
-    Pid::from_raw(status.pid.expect("a pid").try_into().unwrap()).unwrap()
+    Pid::from_raw(status.pid.unwrap().try_into().unwrap()).unwrap()
 }
 
 async fn running(guest: &Guest) -> GuestStatus {
