@@ -2,7 +2,7 @@
 
 use crate::problem::Failure;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -175,13 +175,18 @@ async fn converse(stream: TcpStream, routes: Router, stop: CancellationToken) {
 /// Reads the whole body within the bounds before any handler runs, so that none waits for a slow client.
 pub(crate) async fn bound_body(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
+    let too_long = || {
+        let detail = format!("the body is longer than the {} bytes allowed", limits.body_bytes);
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    // A length that is announced is judged at once: its sender may wait for the answer before it sends.
+    if body.size_hint().lower() > limits.body_bytes as u64 {
+        return too_long().into_response();
+    }
     let read = tokio::time::timeout(limits.body_timeout, to_bytes(body, limits.body_bytes));
     let failure = match read.await {
         Ok(Ok(bytes)) => return next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Ok(Err(error)) if is_too_long(&error) => Failure::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than the {} bytes allowed", limits.body_bytes),
-        ),
+        Ok(Err(error)) if is_too_long(&error) => too_long(),
         Ok(Err(error)) => Failure::bad_request(format!("the body ended early: {error}")),
         Err(_) => Failure::new(
             StatusCode::REQUEST_TIMEOUT,
