@@ -11,6 +11,8 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(20);
 /// Time in which an input that went astray would have been shown by the wrong tile.
 const ASTRAY: Duration = Duration::from_millis(500);
+/// In 1/1024 of the guest's picture: what rounding and scaling may do.
+const NEAR: i32 = 10;
 /// More than two clicks apart, so that they are not a double click.
 const NOT_DOUBLE: Duration = Duration::from_millis(600);
 
@@ -88,7 +90,7 @@ async fn move_captured_pointer(wall: &Wall) -> Result<()> {
     let (x, y) = (place.x + place.width / 2, place.y + place.height / 2);
     wall.desktop.click(x, y)?;
     tokio::time::sleep(NOT_DOUBLE).await;
-    let mut at = wall.barcode(POINTED).await?;
+    let start = resting_cursor(wall, None).await?;
     wall.save_screen("pointer-before")?;
     for (dx, dy) in [(60, 0), (0, 50), (-60, 0), (0, -50), (40, 30)] {
         // Small steps, as a hand makes them.
@@ -97,30 +99,40 @@ async fn move_captured_pointer(wall: &Wall) -> Result<()> {
             wall.desktop.move_to(x, y)?;
             tokio::time::sleep(Duration::from_millis(8)).await;
         }
-        let moved = wait_for(&format!("the guest's cursor to move by {dx}, {dy}"), SOON, async || {
-            let now = wall.barcode(POINTED).await?;
-            let (right, down) =
-                (i32::from(now.cursor_x) - i32::from(at.cursor_x), i32::from(now.cursor_y) - i32::from(at.cursor_y));
-            let along =
-                |moved: i32, wanted: i32| if wanted == 0 { moved.abs() <= 8 } else { moved * wanted.signum() > 8 };
+        wait_for(&format!("the guest's cursor to move by {dx}, {dy}"), SOON, async || {
+            let now = cursor(&wall.barcode(POINTED).await?);
+            let (right, down) = (now.0 - start.0, now.1 - start.1);
+            let along = |moved: i32, wanted: i32| match wanted {
+                0 => moved.abs() <= NEAR,
+                _ => moved * wanted.signum() > NEAR,
+            };
             ensure!(along(right, dx) && along(down, dy), "it moved by {right}, {down} of 1024");
-            Ok(now)
+            Ok(())
         })
         .await?;
-        at = moved;
-        // Back to the middle for the next stroke, seen by the guest too.
+        // Back to the middle for the next stroke.
         wall.desktop.move_to(x, y)?;
-        at = wait_for("the guest's cursor to come to rest", SOON, async || {
-            let first = wall.barcode(POINTED).await?;
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            let second = wall.barcode(POINTED).await?;
-            let place = |r: &Reading| (r.cursor_x, r.cursor_y);
-            ensure!(place(&first) == place(&second) && place(&second) != place(&at), "still moving: {second:?}");
-            Ok(second)
-        })
-        .await?;
+        resting_cursor(wall, Some(start)).await?;
     }
     wall.save_screen("pointer-after")
+}
+
+fn cursor(reading: &Reading) -> (i32, i32) {
+    (reading.cursor_x.into(), reading.cursor_y.into())
+}
+
+/// Where the guest's cursor stands once it stands still, near `place` when that is given.
+async fn resting_cursor(wall: &Wall, place: Option<(i32, i32)>) -> Result<(i32, i32)> {
+    wait_for("the guest's cursor to come to rest", SOON, async || {
+        let first = cursor(&wall.barcode(POINTED).await?);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let now = cursor(&wall.barcode(POINTED).await?);
+        ensure!(first == now, "it moves: {first:?}, {now:?}");
+        let near = |place: (i32, i32)| (now.0 - place.0).abs() <= NEAR && (now.1 - place.1).abs() <= NEAR;
+        ensure!(place.is_none_or(near), "it is at {now:?}, not back at {place:?}");
+        Ok(now)
+    })
+    .await
 }
 
 pub(crate) async fn keys_held_are_released_when_the_window_loses_the_focus(stage: &mut Stage) -> Result<()> {
