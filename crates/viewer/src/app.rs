@@ -36,6 +36,7 @@ pub(crate) use window::run as run_window;
 const TOAST: Duration = Duration::from_secs(5);
 
 /// Everything that the viewer knows.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, no state machine in disguise")]
 pub struct App {
     args: ViewArgs,
     post: Post,
@@ -81,6 +82,7 @@ pub struct App {
 }
 
 /// What must be made anew before the next drawing.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, no state machine in disguise")]
 #[derive(Clone, Copy, Debug)]
 struct Dirty {
     layout: bool,
@@ -130,6 +132,9 @@ impl App {
         let wake = Arc::clone(&post);
         let sound =
             SoundSystem::start(SoundConfig { output: output.clone(), wake: Arc::new(move || wake(Event::Sound)) });
+        // What the bar shows is what is heard, from the beginning.
+        let master = Fader::default();
+        sound.set_master(master.volume);
         let hud = egui::Context::default();
         crate::hud::install(&hud);
         Ok(Self {
@@ -156,7 +161,7 @@ impl App {
             taken: Vec::new(),
             connection,
             trouble: None,
-            master: Fader::default(),
+            master,
             output,
             statistics_shown: false,
             toasts: Vec::new(),
