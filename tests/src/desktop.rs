@@ -106,6 +106,15 @@ impl Desktop {
         self.fake(xproto::MOTION_NOTIFY_EVENT, 0, i16::try_from(x)?, i16::try_from(y)?)
     }
 
+    /// Moves the pointer by so much: what a captured pointer's owner sees. (Moving to a place makes the X server report
+    /// places as raw motion.)
+    ///
+    /// # Errors
+    /// When the X server is gone.
+    pub fn move_by(&self, dx: i16, dy: i16) -> Result<()> {
+        self.fake(xproto::MOTION_NOTIFY_EVENT, 1, dx, dy)
+    }
+
     /// Presses or releases a pointer button: 1 left, 2 middle, 3 right, 4 and 5 the wheel.
     ///
     /// # Errors

@@ -107,7 +107,9 @@ fn arrows_run_downwards_only() {
     let packages = packages();
     let rooms: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
     for (name, package) in &packages {
-        let all = package.built.union(&package.tested);
+        // Tests may run the demo guest, which stands alone.
+        let tested = package.tested.iter().filter(|name| *name != "loco-demo-guest");
+        let all = package.built.iter().chain(tested);
         let ours: BTreeSet<&str> = all.map(String::as_str).filter(|name| rooms.contains(name)).collect();
         if let Some((_, allowed)) = ARROWS.iter().find(|(room, _)| room == name) {
             let forbidden: Vec<_> = ours.iter().filter(|dependency| !allowed.contains(dependency)).collect();

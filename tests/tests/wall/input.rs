@@ -94,24 +94,25 @@ async fn move_captured_pointer(wall: &Wall) -> Result<()> {
     wall.save_screen("pointer-before")?;
     for (dx, dy) in [(60, 0), (0, 50), (-60, 0), (0, -50), (40, 30)] {
         // Small steps, as a hand makes them.
-        for step in 1..=10 {
-            let (x, y) = (x.strict_add_signed(dx * step / 10), y.strict_add_signed(dy * step / 10));
-            wall.desktop.move_to(x, y)?;
+        for _ in 0..10 {
+            wall.desktop.move_by(dx / 10, dy / 10)?;
             tokio::time::sleep(Duration::from_millis(8)).await;
         }
         wait_for(&format!("the guest's cursor to move by {dx}, {dy}"), SOON, async || {
             let now = cursor(&wall.barcode(POINTED).await?);
             let (right, down) = (now.0 - start.0, now.1 - start.1);
-            let along = |moved: i32, wanted: i32| match wanted {
+            let along = |moved: i32, wanted: i16| match wanted {
                 0 => moved.abs() <= NEAR,
-                _ => moved * wanted.signum() > NEAR,
+                _ => moved * i32::from(wanted.signum()) > NEAR,
             };
             ensure!(along(right, dx) && along(down, dy), "it moved by {right}, {down} of 1024");
             Ok(())
         })
         .await?;
         // Back to the middle for the next stroke.
-        wall.desktop.move_to(x, y)?;
+        for _ in 0..10 {
+            wall.desktop.move_by(-dx / 10, -dy / 10)?;
+        }
         resting_cursor(wall, Some(start)).await?;
     }
     wall.save_screen("pointer-after")
