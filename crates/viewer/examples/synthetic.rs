@@ -3,6 +3,8 @@
 //!
 //! `cargo run -p loco-viewer --example synthetic -- [--offscreen] [--automation SOCKET] [--busy] [--count N]`
 
+#![allow(clippy::print_stderr, reason = "it talks to who develops")]
+
 use clap::Parser;
 use loco_media::{ReceiverStats, SendInputError, SessionState, Wake};
 use loco_model::api::{Endpoints, Instance};

@@ -51,6 +51,7 @@ pub enum Ask {
 }
 
 /// One instance as the HUD needs it.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, no state machine in disguise")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct TileModel {
     /// Where.

@@ -1,6 +1,8 @@
 //! The whole viewer without a window, on whatever adapter there is (here: Mesa's CPU rasteriser), with pictures made here.
 //! What is checked is read from the presented target.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end where it stands")]
+
 use base64::Engine as _;
 use loco_media::{ReceiverStats, SendInputError, SessionState, Wake};
 use loco_model::api::{Endpoints, Instance};

@@ -118,7 +118,7 @@ impl App {
                 self.input(host, Input::Key(code, pressed));
                 return Ok(json!({ "injected_at_us": at_us }));
             }
-            Order::Pointer(pointer) => return self.point(host, pointer),
+            Order::Pointer(pointer) => return self.point(host, &pointer),
             Order::Unwatch => self.watches.retain(|watch| watch.connection != connection),
             Order::Screenshot { .. } | Order::Watch { .. } | Order::Quit => {}
         }
@@ -141,7 +141,7 @@ impl App {
         Ok(())
     }
 
-    fn point(&mut self, host: &mut dyn Host, pointer: PointerOrder) -> Result<Value, String> {
+    fn point(&mut self, host: &mut dyn Host, pointer: &PointerOrder) -> Result<Value, String> {
         self.focus_for(host, pointer.tile)?;
         let id = self.router.focus().ok_or("no instance has the focus")?;
         if self.router.pointer_mode(id) == PointerMode::Relative && !self.router.captured() {

@@ -84,7 +84,7 @@ impl App {
             connection: self.connection.clone(),
             trouble: self.trouble.clone(),
             instances: self.wall.iter().count(),
-            summary: plate::summary(states.clone().map(|(_, state)| state)),
+            summary: plate::summary(&states.clone().map(|(_, state)| state)),
             worst: plate::worst(states),
             master: self.master.volume,
             master_muted: self.master.muted,

@@ -157,8 +157,7 @@ impl ApplicationHandler<Event> for Shell {
             WindowEvent::KeyboardInput { event, is_synthetic, .. } => {
                 // On gaining focus X11 repeats what is held: that was not pressed for us.
                 let pressed = event.state == ElementState::Pressed;
-                if !event.repeat
-                    && !(is_synthetic && pressed)
+                if !(event.repeat || is_synthetic && pressed)
                     && let Some(key) = keymap::key(event.physical_key)
                 {
                     app.input(host, Input::Key(key, pressed));

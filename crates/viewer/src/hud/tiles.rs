@@ -33,7 +33,7 @@ pub(super) fn tile(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
         }
     }
     // The statistics lie over the focused picture, and over its buttons.
-    if !tile.captured && !(tile.focused && model.statistics.is_some()) {
+    if !(tile.captured || tile.focused && model.statistics.is_some()) {
         buttons(ui, tile, model, out);
     }
 }

@@ -236,7 +236,7 @@ impl Router {
         if !self.down.insert(key) {
             return;
         }
-        if let Some(chord) = chord::chord(key, self.down.iter().copied()) {
+        if let Some(chord) = chord::chord(key, &self.down.iter().copied()) {
             // Its modifiers already reached the guest: they are let go there, and their own release goes nowhere.
             self.release_all(out);
             self.chord(chord, around.layout, out);
@@ -338,7 +338,7 @@ impl Router {
         let over = if self.captured { self.focus } else { self.under_pointer(around.layout).and_then(|p| p.id) };
         let doubles = |id| previous.is_some_and(|(at, first)| first == id && now.saturating_sub(at) <= DOUBLE_CLICK);
         if button == Button::Left
-            && !(around.pointer_taken && !self.captured)
+            && (self.captured || !around.pointer_taken)
             && let Some(id) = over
         {
             if doubles(id) {

@@ -82,7 +82,7 @@ fn default_line(state: InstanceState) -> &'static str {
 
 /// "7 live · 1 degraded": how many are in which state, the best first; `None` when there are no instances.
 #[must_use]
-pub fn summary(states: impl Iterator<Item = InstanceState> + Clone) -> Option<String> {
+pub fn summary(states: &(impl Iterator<Item = InstanceState> + Clone)) -> Option<String> {
     let parts: Vec<_> = InstanceState::ALL
         .iter()
         .filter_map(|state| match states.clone().filter(|s| s == state).count() {
@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn the_bar_counts_and_finds_the_worst() {
         let states = [Live, Degraded, Live, Recovering, Live];
-        assert_eq!(summary(states.into_iter()), Some("3 live · 1 degraded · 1 recovering".into()));
-        assert_eq!(summary([].into_iter()), None);
+        assert_eq!(summary(&states.into_iter()), Some("3 live · 1 degraded · 1 recovering".into()));
+        assert_eq!(summary(&[].into_iter()), None);
         let ids =
             |states: &[InstanceState]| worst(InstanceId::all().zip(states.iter().copied())).map(InstanceId::index);
         assert_eq!(ids(&states), Some(3));

@@ -111,6 +111,7 @@ fn nothing_stays_held_when_the_focus_goes() {
 
 #[test]
 fn everything_is_let_go_on_every_loss() {
+    #[expect(clippy::type_complexity, reason = "a table of what is done and what must follow")]
     let lose: [(&str, fn(&mut Bench) -> Vec<Action>); 5] = [
         ("the window's focus", |b| b.give(Input::FocusLost)),
         ("the session", |b| {
