@@ -1,4 +1,5 @@
 //! Is the house built as ARCHITECTURE.md draws it? Dependencies between rooms, and a tree that speaks of itself alone.
+#![allow(clippy::expect_used, reason = "a test: a panic is its message")]
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
 //! Sound from a guest's voice to a real sound server: frequency, level, silence, and what a sound server can do to us.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test: a panic is its message")]
 
 use anyhow::{Context as _, Result, ensure};
 use loco_media::sound::{SoundEncoder, SoundPacket, packet_ring};

@@ -2,6 +2,7 @@
 //!
 //! One wall serves all; each step leaves it as it found it. Run one by its name: `cargo test -p loco-tests --test wall
 //! still`. Screenshots and logs: `target/test-artifacts`.
+#![allow(clippy::print_stdout, reason = "a test: what was measured is shown beside its name")]
 
 mod faults;
 mod input;
