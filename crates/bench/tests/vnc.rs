@@ -11,7 +11,7 @@ use std::time::Duration;
 fn kernel() -> PathBuf {
     let named = std::env::var_os("LOCO_DEMO_KERNEL").map(PathBuf::from);
     let built = || Some(std::env::current_exe().ok()?.ancestors().nth(3)?.join("guest/loco-demo-guest"));
-    named.or_else(built).expect("the test lies in a target folder")
+    named.or_else(built).unwrap_or_else(|| panic!("the test does not lie in a target folder"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
