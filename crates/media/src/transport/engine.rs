@@ -1,6 +1,7 @@
 //! What a connection can: codecs, header extensions, the chain of interceptors, timers.
 
 use super::interceptors::{KeyFrameRequests, WhileFlowing};
+use super::repair::{KEY_REQUESTS_SLOT, RECEIVER_REPAIR_SLOT, RECEIVER_REPORTS_SLOT, RESEND_SLOT, RepairLink};
 use crate::error::{MediaError, WhepError};
 use crate::sound_link::SOUND_CLOCK_HZ;
 use rtc::interceptor::{
@@ -13,6 +14,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 };
 use rtc::sdp::description::session::SessionDescription;
 use std::io::Cursor;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Asks the player for no delay of its own: on every packet as (0, 0).
@@ -91,10 +93,10 @@ pub(super) fn opus() -> RTCRtpCodec {
     }
 }
 
-/// Which end of a session a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which end of a session a connection is, and what its chain shares with the rest.
+#[derive(Clone, Debug)]
 pub(super) enum End {
-    Sender,
+    Sender(Arc<RepairLink>),
     Receiver,
 }
 
@@ -115,18 +117,16 @@ pub(super) fn media_engine(video: &[VideoCodec], sound: bool) -> Result<MediaEng
     Ok(engine)
 }
 
-/// The chain between application and wire. What is still to come has its place: the estimator at
-/// `Slot::CongestionControl`, TWCC numbers at 5,500 (after parity, before resends, which then belong at 5,800), frame
-/// parity at `Slot::FecEncoder`, its decoder at `Slot::FecDecoder`, TWCC reports at `Slot::TwccReceiver`.
-pub(super) fn registry(end: End) -> Registry {
+/// The chain between application and wire; `repair` says what belongs where, and why.
+pub(super) fn registry(end: &End) -> Registry {
     let registry = Registry::new();
     match end {
-        End::Sender => {
+        End::Sender(_) => {
             let reports = SenderReportBuilder::new().with_interval(REPORT_INTERVAL).build();
             registry
-                .with(Slot::NackResponder, NackResponderBuilder::new().with_size(RESEND_PACKETS).build())
+                .with(Slot::from(RESEND_SLOT), NackResponderBuilder::new().with_size(RESEND_PACKETS).build())
                 .with(Slot::SenderReport, WhileFlowing::new(reports, REPORT_INTERVAL))
-                .with(Slot::from(14_000), KeyFrameRequests::default())
+                .with(Slot::from(KEY_REQUESTS_SLOT), KeyFrameRequests::default())
         }
         End::Receiver => {
             let nacks = NackGeneratorBuilder::new()
@@ -136,8 +136,8 @@ pub(super) fn registry(end: End) -> Registry {
             let reports = ReceiverReportBuilder::new().with_interval(REPORT_INTERVAL).build();
             let nacks_after = NACK_INTERVAL * u32::from(NACKS_PER_PACKET);
             registry
-                .with(Slot::NackGenerator, WhileFlowing::new(nacks, nacks_after))
-                .with(Slot::ReceiverReport, WhileFlowing::new(reports, REPORT_INTERVAL))
+                .with(Slot::from(RECEIVER_REPAIR_SLOT), WhileFlowing::new(nacks, nacks_after))
+                .with(Slot::from(RECEIVER_REPORTS_SLOT), WhileFlowing::new(reports, REPORT_INTERVAL))
         }
     }
 }

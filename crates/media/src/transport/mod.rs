@@ -10,10 +10,12 @@ mod engine;
 mod interceptors;
 mod outbound;
 mod peer;
+mod repair;
 
 pub(crate) use engine::{VideoCodec, offered_media};
 pub(crate) use outbound::{Payloads, RtpOut};
 pub(crate) use peer::{Channel, InboundRtp, Peer, PeerEvent, PeerOptions, RtpIn};
+pub(crate) use repair::{RepairCounts, RepairLink};
 
 /// Most bytes of an RTP payload: with headers, SRTP and UDP it stays below 1280, the least MTU of IPv6.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 1180;

@@ -2,6 +2,8 @@
 
 use super::engine::{End, PLAYOUT_DELAY_URI, VideoCodec, media_engine, opus, registry, settings};
 use super::outbound::RtpOut;
+use super::repair::RepairLink;
+use crate::config::SenderConfig;
 use crate::error::MediaError;
 use bytes::{Bytes, BytesMut};
 use loco_model::input::{KEYS_CHANNEL, POINTER_CHANNEL};
@@ -194,11 +196,12 @@ pub(crate) struct Peer {
     video: Option<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, u32)>,
     sound: Option<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, u32)>,
     events: mpsc::UnboundedSender<PeerEvent>,
+    repair: Option<Arc<RepairLink>>,
     open: bool,
 }
 
 impl Peer {
-    async fn build(options: &PeerOptions, end: End) -> Result<(Self, mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
+    async fn build(options: &PeerOptions, end: &End) -> Result<(Self, mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
         let (events, events_in) = mpsc::unbounded_channel();
         let (gathered_out, gathered) = mpsc::unbounded_channel();
         let connection = PeerConnectionBuilder::new()
@@ -219,6 +222,7 @@ impl Peer {
             video: None,
             sound: None,
             events,
+            repair: None,
             open: true,
         };
         Ok((peer, events_in))
@@ -229,7 +233,9 @@ impl Peer {
         options: &PeerOptions,
         offer: String,
     ) -> Result<(Self, String, mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
-        let (mut peer, events) = Self::build(options, End::Sender).await?;
+        let repair = Arc::new(RepairLink::new(SenderConfig::DEFAULT_BIT_RATE));
+        let (mut peer, events) = Self::build(options, &End::Sender(Arc::clone(&repair))).await?;
+        peer.repair = Some(repair);
         let video = options.video.first().copied().unwrap_or(VideoCodec::H264);
         peer.video = Some(peer.add_track(RtpCodecKind::Video, video.codec()).await?);
         if options.sound {
@@ -237,6 +243,11 @@ impl Peer {
         }
         let answer = peer.answer_again(offer).await?;
         Ok((peer, answer, events))
+    }
+
+    /// What repair and rate control share; `None` at the receiver's end.
+    pub(crate) const fn repair(&self) -> Option<&Arc<RepairLink>> {
+        self.repair.as_ref()
     }
 
     /// Takes an offer (the first, or one with new ICE credentials) and answers with all candidates.
@@ -252,7 +263,7 @@ impl Peer {
     pub(crate) async fn offer(
         options: &PeerOptions,
     ) -> Result<(Self, String, [Channel; 2], mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
-        let (mut peer, events) = Self::build(options, End::Receiver).await?;
+        let (mut peer, events) = Self::build(options, &End::Receiver).await?;
         let receive_only =
             || Some(RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() });
         peer.connection.add_transceiver_from_kind(RtpCodecKind::Video, receive_only()).await.map_err(failed)?;
