@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("loco-model", &[]),
     ("loco-process", &[]),
     ("loco-demo-guest", &[]),
+    ("loco-impair", &[]),
     ("xtask", &[]),
     ("loco-http", &["loco-model"]),
     ("loco-guest", &["loco-model", "loco-process"]),
@@ -20,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("loco-control", &["loco-model", "loco-process", "loco-http"]),
     ("loco-viewer", &["loco-model", "loco-process", "loco-http", "loco-media"]),
     // From outside: it starts the real processes and looks at pixels, HTTP and /proc.
-    ("loco-bench", &["loco-model", "loco-process", "loco-http", "loco-demo-guest"]),
+    ("loco-bench", &["loco-model", "loco-process", "loco-http", "loco-demo-guest", "loco-impair"]),
     (
         "loco",
         &[
@@ -37,7 +38,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "loco-tests",
-        &["loco-model", "loco-process", "loco-http", "loco-demo-guest", "loco-media", "loco-viewer", "loco-bench"],
+        &[
+            "loco-model",
+            "loco-process",
+            "loco-http",
+            "loco-demo-guest",
+            "loco-impair",
+            "loco-media",
+            "loco-viewer",
+            "loco-bench",
+        ],
     ),
 ];
 
@@ -108,8 +118,8 @@ fn arrows_run_downwards_only() {
     let packages = packages();
     let rooms: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
     for (name, package) in &packages {
-        // Tests may run the demo guest, which stands alone.
-        let tested = package.tested.iter().filter(|name| *name != "loco-demo-guest");
+        // Tests may run the demo guest and the bad network, which stand alone.
+        let tested = package.tested.iter().filter(|name| !["loco-demo-guest", "loco-impair"].contains(&name.as_str()));
         let all = package.built.iter().chain(tested);
         let ours: BTreeSet<&str> = all.map(String::as_str).filter(|name| rooms.contains(name)).collect();
         if let Some((_, allowed)) = ARROWS.iter().find(|(room, _)| room == name) {
