@@ -2,11 +2,13 @@
 
 use crate::problem::Failure;
 use axum::Router;
-use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::http::header::EXPECT;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -29,6 +31,10 @@ const UNACKNOWLEDGED_TIMEOUT_MS: u32 = 20_000;
 const MAX_CONNECTIONS: usize = 256;
 /// How long answers may still take after the stop was asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How much of a refused body is still read, and for how long.
+const DISCARD_BYTES: usize = 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bounds on a request's body.
 #[derive(Clone, Copy, Debug)]
@@ -174,19 +180,26 @@ async fn converse(stream: TcpStream, routes: Router, stop: CancellationToken) {
 
 /// Reads the whole body within the bounds before any handler runs, so that none waits for a slow client.
 pub(crate) async fn bound_body(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let too_long = || {
         let detail = format!("the body is longer than the {} bytes allowed", limits.body_bytes);
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     };
     // A length that is announced is judged at once: its sender may wait for the answer before it sends.
     if body.size_hint().lower() > limits.body_bytes as u64 {
+        // Who waits for a 100 has not sent anything, and will not.
+        if !parts.headers.contains_key(EXPECT) {
+            discard(body);
+        }
         return too_long().into_response();
     }
-    let read = tokio::time::timeout(limits.body_timeout, to_bytes(body, limits.body_bytes));
+    let read = tokio::time::timeout(limits.body_timeout, Limited::new(&mut body, limits.body_bytes).collect());
     let failure = match read.await {
-        Ok(Ok(bytes)) => return next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Ok(Err(error)) if is_too_long(&error) => too_long(),
+        Ok(Ok(read)) => return next.run(Request::from_parts(parts, Body::from(read.to_bytes()))).await,
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body);
+            too_long()
+        }
         Ok(Err(error)) => Failure::bad_request(format!("the body ended early: {error}")),
         Err(_) => Failure::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -196,13 +209,11 @@ pub(crate) async fn bound_body(State(limits): State<Limits>, request: Request, n
     failure.into_response()
 }
 
-fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+/// Reads the rest of a refused body for a moment and throws it away: a connection that is closed with unread bytes is
+/// reset, and the reset may reach the client before the answer does.
+fn discard(body: Body) {
+    tokio::spawn(tokio::time::timeout(DISCARD_TIMEOUT, async move {
+        let mut rest = Limited::new(body, DISCARD_BYTES);
+        while let Some(Ok(_)) = rest.frame().await {}
+    }));
 }

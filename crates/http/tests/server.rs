@@ -218,6 +218,19 @@ async fn a_body_that_never_ends_is_given_up() {
     assert_eq!(problem_of(&answer).status, 408);
 }
 
+/// The answer must not be lost to the reset of a connection that closes with unread bytes.
+#[tokio::test]
+async fn a_body_that_is_refused_unread_is_answered_all_the_same() {
+    let fixture = start().await;
+    let url = format!("http://{}/sum", fixture.address);
+    for kilobytes in [2, 70, 300, 900].into_iter().cycle().take(40) {
+        let body = vec![b' '; kilobytes * 1_000];
+        let request = fixture.client.request(reqwest::Method::POST, &url);
+        let response = request.header("content-type", "application/json").body(body).send().await.expect("an answer");
+        assert_eq!(response.status(), 413);
+    }
+}
+
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let fixture = start().await;
