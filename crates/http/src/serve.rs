@@ -4,8 +4,8 @@ use crate::problem::Failure;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::http::header::EXPECT;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -191,14 +191,14 @@ pub(crate) async fn bound_body(State(limits): State<Limits>, request: Request, n
         if !parts.headers.contains_key(EXPECT) {
             discard(body);
         }
-        return too_long().into_response();
+        return last(too_long());
     }
     let read = tokio::time::timeout(limits.body_timeout, Limited::new(&mut body, limits.body_bytes).collect());
     let failure = match read.await {
         Ok(Ok(read)) => return next.run(Request::from_parts(parts, Body::from(read.to_bytes()))).await,
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             discard(body);
-            too_long()
+            return last(too_long());
         }
         Ok(Err(error)) => Failure::bad_request(format!("the body ended early: {error}")),
         Err(_) => Failure::new(
@@ -207,6 +207,13 @@ pub(crate) async fn bound_body(State(limits): State<Limits>, request: Request, n
         ),
     };
     failure.into_response()
+}
+
+/// The connection closes after this answer, and says so: a client that took it for free would lose its next request.
+fn last(failure: Failure) -> Response {
+    let mut response = failure.into_response();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Reads the rest of a refused body for a moment and throws it away: a connection that is closed with unread bytes is

@@ -228,6 +228,7 @@ async fn a_body_that_is_refused_unread_is_answered_all_the_same() {
         let request = fixture.client.request(reqwest::Method::POST, &url);
         let response = request.header("content-type", "application/json").body(body).send().await.expect("an answer");
         assert_eq!(response.status(), 413);
+        assert_eq!(response.headers()["connection"], "close", "or the client would use it once more");
     }
 }
 
