@@ -131,7 +131,7 @@ impl App {
         let output = if args.offscreen { Output::Null } else { Output::Default };
         let wake = Arc::clone(&post);
         let sound =
-            SoundSystem::start(SoundConfig { output: output.clone(), wake: Arc::new(move || wake(Event::Sound)) });
+            SoundSystem::start(SoundConfig { output: output.clone(), wake: Arc::new(move || wake(Event::Sound)) })?;
         // What the bar shows is what is heard, from the beginning.
         let master = Fader::default();
         sound.set_master(master.volume);

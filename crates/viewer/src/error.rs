@@ -69,6 +69,9 @@ pub enum ViewError {
         /// Why.
         source: std::io::Error,
     },
+    /// The mixer cannot be made.
+    #[error("sound cannot be set up: {0}")]
+    Sound(#[from] loco_media::sound::SoundError),
     /// A thread or the runtime cannot be started.
     #[error("cannot start {what}: {source}")]
     Start {

@@ -140,6 +140,25 @@ impl Meter {
         Self { decay, shown: Reading::SILENT, hold_age_secs: [0.0; 2], input_age_secs: 0.0, clip_left_secs: 0.0 }
     }
 
+    /// Another law of falling, from now on.
+    pub fn set_decay(&mut self, decay: Decay) {
+        self.decay = decay;
+    }
+
+    /// Forgets everything but the law of falling: there was no data for [`IDLE_SECS`].
+    pub fn reset(&mut self) {
+        *self = Self::new(self.decay);
+    }
+
+    /// Whether nothing would change if silence went on: the peak has fallen, the magnitude is at the floor and nothing
+    /// is held or flashes.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let shown = &self.shown;
+        !shown.clipped
+            && (0..2).all(|c| shown.peak_dbfs[c] <= FLOOR_DBFS && shown.magnitude_dbfs[c] <= FLOOR_DBFS + 0.1)
+    }
+
     /// Takes a block that lasted `dt_secs`: `block` after volume and mute, `input_peak` (linear) before.
     pub fn update(&mut self, block: &BlockLevel, input_peak: f32, dt_secs: f32) {
         let mut clips = false;

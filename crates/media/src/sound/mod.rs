@@ -7,16 +7,20 @@
 //! Decoding in the callback is what keeps the delay small: only there is it known whether a packet that is missing is
 //! lost (its successor is there) or merely late (nothing is there), and no decoded sound has to lie in store.
 
+mod bell;
 mod drift;
+pub mod ear;
 mod encoder;
 mod level;
 mod link;
+pub mod loudness;
 pub mod meter;
 mod reader;
 mod resample;
 mod ring;
 mod stats;
 
+pub use bell::Bell;
 pub use encoder::{SoundEncoder, SoundEncoderStats};
 pub use link::{SoundLink, SoundPacket};
 pub use reader::{Filled, Reader};
@@ -52,4 +56,7 @@ pub enum SoundError {
         /// The crate's words.
         reason: String,
     },
+    /// The loudness meter refused.
+    #[error("loudness meter: {0}")]
+    Loudness(String),
 }

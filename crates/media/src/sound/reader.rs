@@ -3,9 +3,10 @@
 use super::drift::{Steering, TARGET_MS};
 use super::ring::{Packet, PacketReader};
 use super::stats::{Counters, ReaderStatsHandle, count, set};
-use super::{CHANNELS, PACKET_FRAMES, RATE_HZ, SoundError, StereoResampler};
+use super::{Bell, CHANNELS, PACKET_FRAMES, RATE_HZ, SoundError, StereoResampler};
 use opus::Channels;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 /// Places for packets that wait: 320 ms of ours.
 const PLACES: u64 = 64;
@@ -49,6 +50,7 @@ pub enum Filled {
 pub struct Reader {
     ring: PacketReader,
     stats: ReaderStatsHandle,
+    bell: Arc<OnceLock<Arc<Bell>>>,
     waiting: Waiting,
     opus: opus::Decoder,
     resampler: StereoResampler,
@@ -99,6 +101,7 @@ impl Reader {
         Ok(Self {
             ring,
             stats: ReaderStatsHandle::default(),
+            bell: Arc::default(),
             waiting: Waiting::new(),
             opus: opus::Decoder::new(RATE_HZ, Channels::Stereo)?,
             resampler: StereoResampler::new(RATE_HZ, RATE_HZ, MAX_PART_FRAMES)?,
@@ -126,6 +129,29 @@ impl Reader {
     #[must_use]
     pub fn stats(&self) -> ReaderStatsHandle {
         self.stats.clone()
+    }
+
+    /// Rung with every packet that comes in from now on. The first one that is set stays.
+    pub fn set_bell(&self, bell: Arc<Bell>) {
+        // Set twice by the same system: the same bell.
+        let _ = self.bell.set(bell);
+    }
+
+    pub(super) fn bell(&self) -> Arc<OnceLock<Arc<Bell>>> {
+        self.bell.clone()
+    }
+
+    /// Nothing plays and nothing waits to be played.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Silent { .. }) && self.ring.is_empty() && self.waiting.len() == 0
+    }
+
+    /// So many frames passed in silence without a call of [`Reader::fill`].
+    pub fn pass(&mut self, frames: usize) {
+        if let Phase::Silent { silent_frames, .. } = &mut self.phase {
+            *silent_frames = silent_frames.saturating_add_unsigned(frames as u64);
+        }
     }
 
     fn fill_part(&mut self, out: &mut [f32]) -> Filled {

@@ -1,9 +1,10 @@
 //! The ring of packets between the network and the sound device's callback.
 
 use super::stats::{ReaderStatsHandle, count};
-use super::{MAX_PAYLOAD_BYTES, Reader, SoundError};
+use super::{Bell, MAX_PAYLOAD_BYTES, Reader, SoundError};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 /// Packets that the ring holds: 640 ms of ours. The callback empties it into the reader's own places every few
 /// milliseconds.
@@ -37,6 +38,7 @@ pub struct PacketWriter {
     ring: Producer<Packet>,
     epoch: u32,
     stats: ReaderStatsHandle,
+    bell: Arc<OnceLock<Arc<Bell>>>,
 }
 
 /// A ring for one instance: the network's end and the callback's.
@@ -46,7 +48,8 @@ pub struct PacketWriter {
 pub fn packet_ring() -> Result<(PacketWriter, Reader), SoundError> {
     let (producer, consumer) = RingBuffer::new(RING_PACKETS);
     let reader = Reader::new(consumer)?;
-    Ok((PacketWriter { ring: producer, epoch: 0, stats: reader.stats() }, reader))
+    let writer = PacketWriter { ring: producer, epoch: 0, stats: reader.stats(), bell: reader.bell() };
+    Ok((writer, reader))
 }
 
 // === impl Packet ===
@@ -86,6 +89,9 @@ impl PacketWriter {
         }
         count(&counters.packets_received);
         counters.bytes_received.fetch_add(payload.len() as u64, Relaxed);
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
         Ok(())
     }
 

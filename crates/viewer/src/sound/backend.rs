@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Frames a callback is asked to be: 10 ms. It is always asked for, since PulseAudio's own choice is 2 s.
-const CALLBACK_FRAMES: FrameCount = 480;
+pub(super) const CALLBACK_FRAMES: FrameCount = 480;
+/// What is asked for at most, where a sound server leaves out callbacks: 40 ms.
+pub(super) const MOST_CALLBACK_FRAMES: FrameCount = 1920;
 /// How long building a stream may take.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -26,14 +28,29 @@ pub(super) struct Opened {
 /// Called when a stream ends by itself, with the reason.
 pub(super) type OnEnd = Arc<dyn Fn(String) + Send + Sync>;
 
+/// What to open.
+pub(super) struct Order {
+    pub(super) output: Output,
+    /// Size of a callback.
+    pub(super) frames: FrameCount,
+}
+
+/// How things are now, as far as the system says.
+pub(super) struct Seen {
+    /// The default device.
+    pub(super) default: Option<String>,
+    /// Whether the device that was asked about is there.
+    pub(super) present: Option<bool>,
+}
+
 /// What plays. All calls can block for as long as a sound server likes.
 pub(super) trait Backend: Send {
     /// Opens the output as number `number` of `source`.
-    fn open(&mut self, output: &Output, source: &Source, number: u64, on_end: OnEnd) -> Result<Opened, String>;
+    fn open(&mut self, order: &Order, source: &Source, number: u64, on_end: OnEnd) -> Result<Opened, String>;
     /// Output devices.
     fn devices(&mut self) -> Result<Vec<DeviceInfo>, String>;
-    /// The system's default device.
-    fn default_id(&mut self) -> Option<String>;
+    /// The default device, and whether a chosen one is there.
+    fn look(&mut self, output: &Output) -> Seen;
 }
 
 /// cpal: PulseAudio (and PipeWire through its PulseAudio part) before ALSA on Linux, WASAPI, CoreAudio.
@@ -52,14 +69,14 @@ impl System {
 }
 
 impl Backend for System {
-    fn open(&mut self, output: &Output, source: &Source, number: u64, on_end: OnEnd) -> Result<Opened, String> {
+    fn open(&mut self, order: &Order, source: &Source, number: u64, on_end: OnEnd) -> Result<Opened, String> {
         self.host = None;
         let mut reasons = Vec::new();
         // A new host every time: one whose server ended never works again.
         for id in hosts() {
             let opened = cpal::host_from_id(id).map_err(|e| e.to_string()).and_then(|host| {
-                let device = device(&host, output)?;
-                Ok((open(&device, id, source, number, on_end.clone())?, host))
+                let device = device(&host, &order.output)?;
+                Ok((open(&device, id, order.frames, source, number, on_end.clone())?, host))
             });
             match opened {
                 Ok((opened, host)) => {
@@ -98,8 +115,17 @@ impl Backend for System {
         if found.is_empty() && !reasons.is_empty() { Err(reasons.join("; ")) } else { Ok(found) }
     }
 
-    fn default_id(&mut self) -> Option<String> {
-        Some(self.host.as_ref()?.default_output_device()?.id().ok()?.to_string())
+    fn look(&mut self, output: &Output) -> Seen {
+        let default =
+            self.host.as_ref().and_then(|host| host.default_output_device()?.id().ok()).map(|id| id.to_string());
+        let present = match output {
+            Output::Device(wanted) => self.host.as_ref().and_then(|host| {
+                let mut devices = host.output_devices().ok()?;
+                Some(devices.any(|device| is(&device, wanted)))
+            }),
+            Output::Default | Output::Null => None,
+        };
+        Seen { default, present }
     }
 }
 
@@ -124,12 +150,16 @@ fn alsa_is_set_up() -> bool {
     has_card || own || Path::new("/etc/asound.conf").exists() || std::env::var_os("ALSA_CONFIG_PATH").is_some()
 }
 
+fn is(device: &cpal::Device, wanted: &str) -> bool {
+    device.id().is_ok_and(|id| id.to_string() == wanted)
+}
+
 fn device(host: &cpal::Host, output: &Output) -> Result<cpal::Device, String> {
     match output {
         Output::Device(wanted) => host
             .output_devices()
             .map_err(|e| e.to_string())?
-            .find(|device| device.id().is_ok_and(|id| id.to_string() == *wanted))
+            .find(|device| is(device, wanted))
             .ok_or_else(|| format!("no device {wanted}")),
         Output::Default | Output::Null => host.default_output_device().ok_or_else(|| "no output device".into()),
     }
@@ -138,6 +168,7 @@ fn device(host: &cpal::Host, output: &Output) -> Result<cpal::Device, String> {
 fn open(
     device: &cpal::Device,
     host: cpal::HostId,
+    frames: FrameCount,
     source: &Source,
     number: u64,
     on_end: OnEnd,
@@ -149,8 +180,8 @@ fn open(
     let (channels, rate_hz) =
         if serves_us { (CHANNELS as u16, RATE_HZ) } else { (default.channels(), default.sample_rate()) };
     let frames = match default.buffer_size() {
-        SupportedBufferSize::Range { min, max } => CALLBACK_FRAMES.clamp(*min, (*max).max(*min)),
-        SupportedBufferSize::Unknown => CALLBACK_FRAMES,
+        SupportedBufferSize::Range { min, max } => frames.clamp(*min, (*max).max(*min)),
+        SupportedBufferSize::Unknown => frames,
     };
     let config = cpal::StreamConfig { channels, sample_rate: rate_hz, buffer_size: BufferSize::Fixed(frames) };
 

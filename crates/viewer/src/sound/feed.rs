@@ -1,10 +1,11 @@
 //! Between a device's callback and the mixer: whose turn it is, the device's rate and number of channels, its pulse.
 
-use super::mixer::{MAX_PART_FRAMES, Mixer};
-use loco_media::sound::{CHANNELS, RATE_HZ, SoundError, StereoResampler};
+use super::mixer::{MAX_PART_FRAMES, Mixer, Moment};
+use super::priority;
+use loco_media::sound::{Bell, CHANNELS, RATE_HZ, SoundError, StereoResampler};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// What all outputs share. Only the one whose number is current plays: a stream that was given up may come to life again.
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Source {
     mixer: Arc<Mutex<Mixer>>,
     pub(super) pulse: Arc<Pulse>,
+    /// Rung when an output that rests may have to play.
+    pub(super) bell: Arc<Bell>,
 }
 
 /// Signs of life of the callback.
@@ -21,8 +24,13 @@ pub(super) struct Pulse {
     /// Microseconds since `began` of the current output's last callback.
     last_us: AtomicU64,
     frames: AtomicU32,
+    /// Frames since the current output became it.
+    total_frames: AtomicU64,
+    /// Kernel's number of the thread that the callback runs on; 0 before the first.
+    thread: AtomicU32,
     /// `f64` bits; NaN where the system does not say.
     latency_ms: AtomicU64,
+    bell: Arc<Bell>,
 }
 
 /// One output's way to the mixer.
@@ -30,6 +38,7 @@ pub(super) struct Feed {
     source: Source,
     number: u64,
     channels: usize,
+    rate_hz: u32,
     rate: Option<Rate>,
     stereo: Box<[f32]>,
 }
@@ -44,14 +53,23 @@ struct Rate {
 
 impl Source {
     pub(super) fn new(mixer: Mixer) -> Self {
+        let bell = mixer.bell();
         let pulse = Pulse {
             began: Instant::now(),
             current: AtomicU64::new(0),
             last_us: AtomicU64::new(0),
             frames: AtomicU32::new(0),
+            total_frames: AtomicU64::new(0),
+            thread: AtomicU32::new(0),
             latency_ms: AtomicU64::new(f64::NAN.to_bits()),
+            bell: bell.clone(),
         };
-        Self { mixer: Arc::new(Mutex::new(mixer)), pulse: Arc::new(pulse) }
+        Self { mixer: Arc::new(Mutex::new(mixer)), pulse: Arc::new(pulse), bell }
+    }
+
+    /// Nothing sounds and nothing waits. False while another output is at the mixer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.mixer.try_lock().is_some_and(|mixer| mixer.is_idle())
     }
 
     /// A way to the mixer for output `number` with `channels` at `rate_hz`.
@@ -67,7 +85,7 @@ impl Source {
             Some(Rate { resampler, input: vec![0.0; most * CHANNELS].into_boxed_slice() })
         };
         let stereo = vec![0.0; MAX_PART_FRAMES * CHANNELS].into_boxed_slice();
-        Ok(Feed { source: self.clone(), number, channels: channels.max(1), rate, stereo })
+        Ok(Feed { source: self.clone(), number, channels: channels.max(1), rate_hz, rate, stereo })
     }
 }
 
@@ -76,18 +94,32 @@ impl Source {
 impl Pulse {
     /// From now on only output `number` plays.
     pub(super) fn set_current(&self, number: u64) {
-        self.current.store(number, Relaxed);
+        self.current.store(number, SeqCst);
         self.beat(0);
+        self.total_frames.store(0, Relaxed);
+        self.thread.store(0, Relaxed);
         self.latency_ms.store(f64::NAN.to_bits(), Relaxed);
+        self.bell.ring();
     }
 
     pub(super) fn is_current(&self, number: u64) -> bool {
-        self.current.load(Relaxed) == number
+        self.current.load(SeqCst) == number
     }
 
     fn beat(&self, frames: u32) {
         self.last_us.store(self.began.elapsed().as_micros() as u64, Relaxed);
         self.frames.store(frames, Relaxed);
+        self.total_frames.fetch_add(frames.into(), Relaxed);
+    }
+
+    /// Frames that the current output asked for.
+    pub(super) fn total_frames(&self) -> u64 {
+        self.total_frames.load(Relaxed)
+    }
+
+    /// The thread of the current output's callback, once it came.
+    pub(super) fn thread(&self) -> Option<u32> {
+        Some(self.thread.load(Relaxed)).filter(|&thread| thread > 0)
     }
 
     /// How long ago the current output's last callback was (or when it became current).
@@ -119,21 +151,39 @@ impl Feed {
             return;
         };
         pulse.beat(u32::try_from(out.len() / self.channels).unwrap_or(u32::MAX));
+        if pulse.thread.load(Relaxed) == 0 {
+            pulse.thread.store(priority::this_thread(), Relaxed);
+        }
         if let Some(latency) = latency {
             pulse.latency_ms.store((latency.as_secs_f64() * 1e3).to_bits(), Relaxed);
         }
-        for part in out.chunks_mut(MAX_PART_FRAMES * self.channels) {
+        let latency_us = latency.map(|latency| latency.as_micros() as u64);
+        let moment = Moment { began_us: loco_media::clock::now_us(), latency_us };
+        let per_frame = f64::from(RATE_HZ) / f64::from(self.rate_hz);
+        for (n, part) in out.chunks_mut(MAX_PART_FRAMES * self.channels).enumerate() {
+            // In frames of the mixer; the device's own resampler adds less than a millisecond.
+            let offset = ((n * MAX_PART_FRAMES) as f64 * per_frame) as usize;
             let frames = part.len() / self.channels;
             let stereo = &mut self.stereo[..frames * CHANNELS];
             match &mut self.rate {
-                None => mixer.fill(stereo),
+                None => mixer.fill(stereo, moment, offset),
                 Some(rate) => {
                     let need = (rate.resampler.prepare(frames, 1.0) * CHANNELS).min(rate.input.len());
-                    mixer.fill(&mut rate.input[..need]);
+                    mixer.fill(&mut rate.input[..need], moment, offset);
                     rate.resampler.process(&rate.input[..need], stereo);
                 }
             }
             spread(stereo, part, self.channels);
+        }
+    }
+
+    /// So much time passed in silence without a callback.
+    pub(super) fn pass(&self, time: Duration) {
+        let pulse = &self.source.pulse;
+        if pulse.is_current(self.number)
+            && let Some(mut mixer) = self.source.mixer.try_lock()
+        {
+            mixer.pass((time.as_secs_f64() * f64::from(RATE_HZ)) as usize);
         }
     }
 }

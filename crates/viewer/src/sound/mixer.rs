@@ -2,11 +2,14 @@
 
 use super::board::{Board, Strip};
 use super::wake::Waker;
-use loco_media::sound::meter::{BlockLevel, FLOOR_DBFS, Meter, Reading};
-use loco_media::sound::{CHANNELS, Filled, RATE_HZ, Reader};
+use loco_media::sound::ear::Ear;
+use loco_media::sound::loudness::Loudness;
+use loco_media::sound::meter::{BlockLevel, Decay, FLOOR_DBFS, IDLE_SECS, Meter, Reading};
+use loco_media::sound::{Bell, CHANNELS, Filled, RATE_HZ, Reader, SoundError};
 use loco_model::InstanceId;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Most frames mixed at once; longer callbacks are served in parts.
 pub(super) const MAX_PART_FRAMES: usize = 1024;
@@ -30,6 +33,17 @@ pub(super) struct Desk {
     pub(super) commands: Producer<Command>,
     /// Readers that are no longer played: freed outside the callback.
     pub(super) retired: Consumer<Reader>,
+    /// Wakes an output that rests because all is silent.
+    pub(super) bell: Arc<Bell>,
+}
+
+/// When a callback began and how long its sound takes from there to the loudspeaker.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moment {
+    /// By `loco_media::clock`.
+    pub(super) began_us: u64,
+    /// `None` where the system does not say.
+    pub(super) latency_us: Option<u64>,
 }
 
 /// The mixer.
@@ -38,81 +52,138 @@ pub(super) struct Mixer {
     waker: Arc<Waker>,
     commands: Consumer<Command>,
     retired: Producer<Reader>,
+    bell: Arc<Bell>,
     channels: [Channel; InstanceId::COUNT],
     master: Output,
     scratch: Box<[f32]>,
     since_wake_secs: f32,
 }
 
-#[derive(Default)]
 struct Channel {
     reader: Option<Reader>,
     output: Output,
+    ear: Ear,
 }
 
-/// What follows a source: gain, meter, and what the meter showed when the window was last woken.
-#[derive(Default)]
+/// What follows a source: gain, meters, and what the meter showed when the window was last woken.
 struct Output {
-    gain: f32,
+    gains: [f32; CHANNELS],
     meter: Meter,
+    loudness: Loudness,
     drawn: Option<Reading>,
 }
 
 /// A mixer and its desk.
-pub(super) fn mixer(board: Arc<Board>, waker: Arc<Waker>) -> (Desk, Mixer) {
+///
+/// # Errors
+/// When a loudness meter cannot be made.
+pub(super) fn mixer(board: Arc<Board>, waker: Arc<Waker>) -> Result<(Desk, Mixer), SoundError> {
     let (commands_in, commands) = RingBuffer::new(COMMANDS);
     let (retired, retired_out) = RingBuffer::new(2 * COMMANDS);
+    let mut channels = Vec::with_capacity(InstanceId::COUNT);
+    for _ in 0..InstanceId::COUNT {
+        channels.push(Channel { reader: None, output: Output::new()?, ear: Ear::default() });
+    }
+    let Ok(channels) = channels.try_into() else { unreachable!("as many as there are instances") };
+    let bell = Arc::new(Bell::default());
     let mixer = Mixer {
         board,
         waker,
         commands,
         retired,
-        channels: Default::default(),
-        master: Output::default(),
+        bell: bell.clone(),
+        channels,
+        master: Output::new()?,
         scratch: vec![0.0; MAX_PART_FRAMES * CHANNELS].into_boxed_slice(),
         since_wake_secs: 0.0,
     };
-    (Desk { commands: commands_in, retired: retired_out }, mixer)
+    Ok((Desk { commands: commands_in, retired: retired_out, bell }, mixer))
 }
 
 // === impl Mixer ===
 
 impl Mixer {
-    /// Overwrites `out` (interleaved stereo, 48 kHz).
-    pub(super) fn fill(&mut self, out: &mut [f32]) {
+    /// Overwrites `out` (interleaved stereo, 48 kHz) with what begins `offset` frames after `moment`.
+    pub(super) fn fill(&mut self, out: &mut [f32], moment: Moment, offset: usize) {
         while let Ok(Command { id, reader }) = self.commands.pop() {
             if let Some(old) = std::mem::replace(&mut self.channels[id.index()].reader, reader) {
                 // Full only if the desk has not been looked after for a hundred changes; then it is freed here.
                 drop(self.retired.push(old));
             }
         }
-        for part in out.chunks_mut(MAX_PART_FRAMES * CHANNELS) {
-            self.fill_part(part);
+        for (n, part) in out.chunks_mut(MAX_PART_FRAMES * CHANNELS).enumerate() {
+            self.fill_part(part, moment, offset + n * MAX_PART_FRAMES);
         }
     }
 
-    fn fill_part(&mut self, out: &mut [f32]) {
+    /// Nothing sounds, nothing waits, and no meter would move: an output that is its own clock may rest.
+    pub(super) fn is_idle(&self) -> bool {
+        let rests = |output: &Output| output.meter.is_at_rest();
+        self.commands.is_empty()
+            && self.master.meter.is_at_rest()
+            && self.channels.iter().all(|c| c.reader.as_ref().is_none_or(|r| r.is_idle() && rests(&c.output)))
+    }
+
+    /// Rung when [`Mixer::is_idle`] may no longer hold.
+    pub(super) fn bell(&self) -> Arc<Bell> {
+        self.bell.clone()
+    }
+
+    /// So many frames passed without a call of [`Mixer::fill`], in silence. Meters forget, as OBS's do without data.
+    pub(super) fn pass(&mut self, frames: usize) {
+        let forget = frames as f32 / RATE_HZ as f32 > IDLE_SECS;
+        for channel in &mut self.channels {
+            channel.output.loudness.add_silence(frames);
+            if let Some(reader) = &mut channel.reader {
+                reader.pass(frames);
+            }
+        }
+        self.master.loudness.add_silence(frames);
+        for output in self.channels.iter_mut().map(|c| &mut c.output).chain([&mut self.master]).filter(|_| forget) {
+            output.meter.reset();
+        }
+    }
+
+    fn fill_part(&mut self, out: &mut [f32], moment: Moment, offset: usize) {
         out.fill(0.0);
-        let secs = (out.len() / CHANNELS) as f32 / RATE_HZ as f32;
+        let frames = out.len() / CHANNELS;
+        let secs = frames as f32 / RATE_HZ as f32;
         let now_us = self.board.now_us();
-        let any_solo = self.board.any_solo();
+        let (any_solo, dim, decay) = (self.board.any_solo(), self.board.dim(), self.board.decay());
         let mut moved = false;
+        let mut sum = Filled::Silence;
         for (channel, strip) in self.channels.iter_mut().zip(&self.board.strips) {
             let Some(reader) = &mut channel.reader else { continue };
             let block = &mut self.scratch[..out.len()];
-            let gain = strip.fader.gain(any_solo);
             let filled = reader.fill(block);
-            moved |= channel.output.play(block, filled, gain, strip, secs, now_us);
+            if strip.heard.wanted.load(Relaxed) {
+                match filled {
+                    Filled::Silence => channel.ear.listen_to_silence(frames),
+                    Filled::Sound => {
+                        if let Some(click) = channel.ear.listen(block) {
+                            let offset_us = (offset + click) as u64 * 1_000_000 / u64::from(RATE_HZ);
+                            strip.heard.publish(moment.began_us, offset_us, moment.latency_us);
+                            // Who draws wants to pair it with its flash.
+                            moved = true;
+                        }
+                    }
+                }
+            }
+            let gains = strip.fader.gains(any_solo, dim);
+            moved |= channel.output.play(block, filled, gains, decay, strip, secs, now_us);
             if filled == Filled::Sound {
+                sum = Filled::Sound;
                 for (sum, sample) in out.iter_mut().zip(&*block) {
                     *sum += sample;
                 }
             }
         }
         let strip = &self.board.master;
-        moved |= self.master.play(out, Filled::Sound, strip.fader.gain(false), strip, secs, now_us);
-        for sample in &mut *out {
-            *sample = sample.clamp(-1.0, 1.0);
+        moved |= self.master.play(out, sum, strip.fader.gains(false, 1.0), decay, strip, secs, now_us);
+        if sum == Filled::Sound {
+            for sample in &mut *out {
+                *sample = sample.clamp(-1.0, 1.0);
+            }
         }
         self.since_wake_secs += secs;
         if moved && self.since_wake_secs >= WAKE_SECS {
@@ -128,28 +199,45 @@ impl Mixer {
 // === impl Output ===
 
 impl Output {
-    /// Applies the gain to `block`, measures it, publishes; whether the meter has something new to draw.
-    fn play(&mut self, block: &mut [f32], filled: Filled, gain: f32, strip: &Strip, secs: f32, now_us: u64) -> bool {
+    fn new() -> Result<Self, SoundError> {
+        Ok(Self { gains: [0.0; CHANNELS], meter: Meter::default(), loudness: Loudness::new()?, drawn: None })
+    }
+
+    /// Applies the gains to `block`, measures it, publishes; whether the meter has something new to draw.
+    #[expect(clippy::too_many_arguments, reason = "one call, in the callback")]
+    fn play(
+        &mut self,
+        block: &mut [f32],
+        filled: Filled,
+        gains: [f32; CHANNELS],
+        decay: Decay,
+        strip: &Strip,
+        secs: f32,
+        now_us: u64,
+    ) -> bool {
         let (level, input_peak) = if filled == Filled::Sound {
             let input_peak = BlockLevel::measure(block).loudest();
-            self.apply(block, gain);
+            self.apply(block, gains);
+            self.loudness.add(block);
             (BlockLevel::measure(block), input_peak)
         } else {
-            self.gain = gain;
+            self.gains = gains;
+            self.loudness.add_silence(block.len() / CHANNELS);
             (BlockLevel::default(), 0.0)
         };
+        self.meter.set_decay(decay);
         self.meter.update(&level, input_peak, secs);
         let reading = self.meter.reading();
-        strip.meter.publish(&reading, now_us);
+        strip.meter.publish(&reading, self.loudness.momentary_lufs(), now_us);
         self.drawn.is_none_or(|drawn| differs(&drawn, &reading))
     }
 
-    fn apply(&mut self, block: &mut [f32], target: f32) {
+    fn apply(&mut self, block: &mut [f32], targets: [f32; CHANNELS]) {
         let step = 1.0 / (RAMP_SECS * RATE_HZ as f32);
         for frame in block.chunks_exact_mut(CHANNELS) {
-            self.gain += (target - self.gain).clamp(-step, step);
-            for sample in frame {
-                *sample *= self.gain;
+            for ((sample, gain), target) in frame.iter_mut().zip(&mut self.gains).zip(targets) {
+                *gain += (target - *gain).clamp(-step, step);
+                *sample *= *gain;
             }
         }
     }

@@ -1,3 +1,4 @@
+use super::super::place;
 use super::*;
 use loco_media::sound::{PacketWriter, SoundEncoder, SoundPacket, packet_ring};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -11,6 +12,7 @@ struct Guest {
     sequence: u16,
     frame: usize,
     frequency_hz: f64,
+    amplitude: f64,
 }
 
 impl Guest {
@@ -20,14 +22,14 @@ impl Guest {
             let _ = to.send((p.timestamp, p.marker, p.payload.to_vec()));
         });
         let (writer, reader) = packet_ring().unwrap();
-        (Self { encoder: encoder.unwrap(), sent, writer, sequence: 0, frame: 0, frequency_hz }, reader)
+        (Self { encoder: encoder.unwrap(), sent, writer, sequence: 0, frame: 0, frequency_hz, amplitude: 0.25 }, reader)
     }
 
     fn play(&mut self, frames: usize) {
         let piece: Vec<i16> = (self.frame..self.frame + frames)
             .flat_map(|n| {
                 let sine = (std::f64::consts::TAU * (n as f64 * self.frequency_hz / 48_000.0).fract()).sin();
-                [(0.25 * 32768.0 * sine) as i16; 2]
+                [(self.amplitude * 32768.0 * sine) as i16; 2]
             })
             .collect();
         self.frame += frames;
@@ -45,6 +47,8 @@ struct Wall {
     mixer: Mixer,
     guests: Vec<Guest>,
     wakes: Arc<AtomicU32>,
+    /// Virtual time of the callbacks.
+    now_us: u64,
 }
 
 impl Wall {
@@ -55,28 +59,36 @@ impl Wall {
         let (waker, _thread) = Waker::start(Arc::new(move || {
             counting.fetch_add(1, Relaxed);
         }));
-        let (mut desk, mixer) = mixer(board.clone(), Arc::new(waker));
+        let (mut desk, mixer) = mixer(board.clone(), Arc::new(waker)).unwrap();
         let mut guests = Vec::new();
         for (index, &frequency) in frequencies.iter().enumerate() {
             let (guest, reader) = Guest::new(frequency);
             assert!(desk.commands.push(Command { id: id(index), reader: Some(reader) }).is_ok());
             guests.push(guest);
         }
-        Self { board, desk, mixer, guests, wakes }
+        Self { board, desk, mixer, guests, wakes, now_us: 1_000_000 }
     }
 
     /// Plays in callbacks of 10 ms; the left channel.
     fn play(&mut self, secs: f64) -> Vec<f32> {
-        let mut left = Vec::new();
+        let [left, _right] = self.play_both(secs);
+        left
+    }
+
+    fn play_both(&mut self, secs: f64) -> [Vec<f32>; 2] {
+        let mut heard = [Vec::new(), Vec::new()];
         let mut out = [0.0; 960];
         for _ in 0..(secs * 100.0).round() as usize {
             for guest in &mut self.guests {
                 guest.play(480);
             }
-            self.mixer.fill(&mut out);
-            left.extend(out.iter().step_by(2));
+            self.mixer.fill(&mut out, Moment { began_us: self.now_us, latency_us: Some(10_000) }, 0);
+            self.now_us += 10_000;
+            for (channel, heard) in heard.iter_mut().enumerate() {
+                heard.extend(out[channel..].iter().step_by(2));
+            }
         }
-        left
+        heard
     }
 
     fn meter(&self, index: usize) -> Reading {
@@ -163,6 +175,131 @@ fn meters_are_after_gain_and_mute_and_the_input_peak_before() {
     near(second.input_peak_dbfs, -12.04);
     near(wall.board.master.meter.read(wall.board.now_us()).peak_dbfs[0], -12.04 - 18.06);
     assert_eq!(wall.meter(2), Reading::SILENT, "no sound attached");
+}
+
+#[test]
+fn solo_fades_within_50_ms_and_back() {
+    let mut wall = Wall::new(&[440.0, 1000.0]);
+    wall.play(0.5);
+    wall.board.strips[1].fader.set_solo(true);
+    let mut heard = wall.play(0.05);
+    let after = wall.play(0.5);
+    assert!(amplitude(&after[..19_200], 440.0) < 1e-4, "gone after 50 ms");
+    near_db(amplitude(&after[..19_200], 1000.0), 0.25);
+    heard.extend(after);
+    wall.board.strips[1].fader.set_solo(false);
+    heard.extend(wall.play(0.05));
+    let back = wall.play(0.4);
+    near_db(amplitude(&back, 440.0), 0.25);
+    // The tones' own is 0.005.
+    assert!(roughest(&heard) < 0.01, "{}", roughest(&heard));
+    // Halfway through a fade the gain is a half.
+    wall.board.strips[0].fader.set_solo(true);
+    let fading = wall.play(0.05);
+    let middle = amplitude(&fading[960..1440], 1000.0);
+    assert!((middle - 0.125).abs() < 0.02, "{middle}");
+}
+
+#[test]
+fn the_others_are_dimmed_but_not_what_is_solo() {
+    let mut wall = Wall::new(&[440.0, 1000.0]);
+    wall.board.strips[1].fader.set_dimmed(true);
+    wall.play(0.5);
+    near_db(amplitude(&wall.play(1.0), 1000.0), 0.25);
+    wall.board.set_dim(0.35);
+    wall.play(0.2);
+    let heard = wall.play(1.0);
+    near_db(amplitude(&heard, 440.0), 0.25);
+    near_db(amplitude(&heard, 1000.0), 0.25 * 0.35);
+    wall.board.strips[1].fader.set_solo(true);
+    wall.play(0.2);
+    near_db(amplitude(&wall.play(1.0), 1000.0), 0.25);
+    for (set, is) in [(f32::NAN, 1.0), (-1.0, 0.0), (7.0, 1.0)] {
+        wall.board.set_dim(set);
+        assert_eq!(wall.board.dim(), is);
+    }
+}
+
+#[test]
+fn a_side_moves_sound_there_with_the_same_power() {
+    let mut wall = Wall::new(&[440.0]);
+    wall.play(0.5);
+    let middle = wall.play_both(0.5).map(|channel| amplitude(&channel, 440.0));
+    for side in [-0.7f32, 0.3, 1.0] {
+        wall.board.strips[0].fader.set_side(side);
+        wall.play(0.2);
+        let heard = wall.play_both(0.5).map(|channel| amplitude(&channel, 440.0));
+        for ((heard, middle), gain) in heard.into_iter().zip(middle).zip(place::gains(side)) {
+            let want = middle * f64::from(gain);
+            assert!((heard - want).abs() < want * 0.0116 + 1e-4, "{heard} for {want} at {side}: a tenth of a dB");
+        }
+    }
+}
+
+#[test]
+fn loudness_is_measured_after_the_gain() {
+    let mut wall = Wall::new(&[1000.0, 1000.0]);
+    wall.board.strips[0].fader.set_position(0.5);
+    wall.board.strips[1].fader.set_mute(true);
+    wall.play(2.0);
+    let now_us = wall.board.now_us();
+    let lufs = [&wall.board.strips[0], &wall.board.strips[1], &wall.board.master].map(|s| s.meter.loudness(now_us));
+    let want = -12.04 - 18.06;
+    assert!((lufs[0] - want).abs() < 0.3 && lufs[1] == f32::NEG_INFINITY && (lufs[2] - want).abs() < 0.3, "{lufs:?}");
+}
+
+#[test]
+fn all_meters_fall_as_chosen() {
+    for decay in [Decay::Slow, Decay::Medium, Decay::Fast] {
+        let mut wall = Wall::new(&[440.0]);
+        wall.board.set_decay(decay);
+        wall.play(0.5);
+        let before = wall.meter(0).peak_dbfs[0];
+        wall.board.strips[0].fader.set_mute(true);
+        wall.play(0.05);
+        let faded = wall.meter(0).peak_dbfs[0];
+        wall.play(1.0);
+        let fell = faded - wall.meter(0).peak_dbfs[0];
+        assert!(faded > before - 2.0 && (fell - decay.db_per_sec()).abs() < 0.1, "{decay:?}: {fell} dB in a second");
+    }
+}
+
+#[test]
+fn a_click_is_told_with_its_callback() {
+    let mut wall = Wall::new(&[440.0]);
+    wall.board.strips[0].heard.wanted.store(true, Relaxed);
+    wall.guests[0].amplitude = 0.003;
+    wall.play(1.0);
+    assert_eq!(wall.board.strips[0].heard.read(), None);
+    wall.guests[0].amplitude = 0.5;
+    let from_us = wall.now_us;
+    let heard = wall.play(0.2);
+    let at = heard.iter().position(|s| s.abs() >= 0.25).unwrap() as u64;
+    let click = wall.board.strips[0].heard.read().unwrap();
+    assert_eq!((click.count, click.latency_us), (1, Some(10_000)));
+    assert_eq!(click.handed_us, from_us + at / 480 * 10_000);
+    assert!(click.offset_us.abs_diff(at % 480 * 1000 / 48) < 30, "{click:?}, heard at {at}");
+}
+
+#[test]
+fn rests_when_all_is_silent_and_not_before() {
+    let mut wall = Wall::new(&[440.0]);
+    wall.play(0.5);
+    assert!(!wall.mixer.is_idle());
+    wall.guests[0].encoder.close(1);
+    let guests = std::mem::take(&mut wall.guests);
+    assert!(!wall.mixer.is_idle(), "meters have to fall");
+    wall.play(4.0);
+    assert!(wall.mixer.is_idle());
+    wall.mixer.pass(48_000 * 60);
+    assert_eq!(wall.mixer.channels[0].output.meter.reading(), Reading::SILENT, "no data: nothing is held");
+    wall.guests = guests;
+    wall.guests[0].play(4800);
+    assert!(!wall.mixer.is_idle(), "packets wait");
+    // The pause was long enough for the sound to begin as soon as anything does.
+    let heard = wall.play(0.5);
+    let first = heard.iter().position(|s| s.abs() > 0.01).unwrap();
+    assert!(first < 2400, "began after {first} frames");
 }
 
 #[test]

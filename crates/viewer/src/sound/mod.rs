@@ -10,13 +10,17 @@ mod feed;
 mod mixer;
 mod null;
 mod output;
+pub mod place;
+mod priority;
 mod wake;
 
-pub use loco_media::sound::meter::Reading as Levels;
+pub use board::Click;
+pub use loco_media::sound::meter::{Decay, Reading as Levels};
+pub use priority::Priority;
 
 use board::Board;
 use feed::Source;
-use loco_media::sound::{Reader, ReaderStats, ReaderStatsHandle};
+use loco_media::sound::{Reader, ReaderStats, ReaderStatsHandle, SoundError};
 use loco_model::InstanceId;
 use mixer::{Command, Desk};
 use output::{MakeBackend, Message, Shown, Supervisor, Timings};
@@ -66,6 +70,8 @@ pub struct SoundStatus {
     pub playing: bool,
     /// One line for people: the device, or why there is none.
     pub line: String,
+    /// One line about what is not as it should be although a device plays.
+    pub note: Option<String>,
     /// The device's name.
     pub device: Option<String>,
     /// Frames a second of the device.
@@ -76,6 +82,20 @@ pub struct SoundStatus {
     pub output_latency_ms: Option<f64>,
     /// Times that a device was lost or changed and opened anew.
     pub reopened: u64,
+    /// Sound that the system did not ask for although it should have, since the start, in milliseconds.
+    pub missed_ms: u64,
+    /// Calls to the system that have not returned and were given up.
+    pub hanging: u32,
+    /// Priority of the callback's thread, once it is known.
+    pub priority: Option<Priority>,
+}
+
+impl SoundStatus {
+    /// What is wrong, in one line; `None` while all is well.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        if self.playing { self.note.as_deref() } else { Some(self.line.as_str()).filter(|line| !line.is_empty()) }
+    }
 }
 
 /// The mixer and its output. Ends on drop. No method blocks on the sound device.
@@ -94,19 +114,21 @@ pub struct SoundSystem {
 
 impl SoundSystem {
     /// Starts. Never fails for want of a device: see [`SoundStatus`].
-    #[must_use]
-    pub fn start(config: SoundConfig) -> Self {
+    ///
+    /// # Errors
+    /// When a filter or a loudness meter cannot be made.
+    pub fn start(config: SoundConfig) -> Result<Self, SoundError> {
         let make: MakeBackend = Box::new(|| Box::new(backend::System::new()));
         Self::start_with(config, make, Timings::default())
     }
 
-    fn start_with(config: SoundConfig, make_backend: MakeBackend, timings: Timings) -> Self {
+    fn start_with(config: SoundConfig, make_backend: MakeBackend, timings: Timings) -> Result<Self, SoundError> {
         let board = Arc::new(Board::default());
         let shown = Arc::new(Mutex::new(Shown::default()));
         let mut threads = Vec::new();
         let (waker, waking) = Waker::start(config.wake);
         let waker = Arc::new(waker);
-        let (desk, mixer) = mixer::mixer(board.clone(), waker.clone());
+        let (desk, mixer) = mixer::mixer(board.clone(), waker.clone())?;
         let source = Source::new(mixer);
         let (supervisor, orders) =
             Supervisor::new(source.clone(), waker.clone(), shown.clone(), make_backend, timings, config.output);
@@ -120,7 +142,7 @@ impl SoundSystem {
                 }
             }
         }
-        Self { board, desk: Mutex::new(desk), stats: Mutex::default(), source, shown, orders, waker, threads }
+        Ok(Self { board, desk: Mutex::new(desk), stats: Mutex::default(), source, shown, orders, waker, threads })
     }
 
     /// Gives an instance its sound; replaces what it had. Fader, mute and solo stay as they are.
@@ -140,9 +162,13 @@ impl SoundSystem {
     fn command(&self, command: Command) {
         let mut desk = self.desk.lock();
         while desk.retired.pop().is_ok() {}
+        if let Some(reader) = &command.reader {
+            reader.set_bell(desk.bell.clone());
+        }
         if desk.commands.push(command).is_err() {
             tracing::error!("the mixer has not run for long: an instance's sound could not be changed");
         }
+        desk.bell.ring();
     }
 
     /// Fader position 0..=1 of an instance (its gain is the cube, as in OBS).
@@ -158,6 +184,37 @@ impl SoundSystem {
     /// While any instance is solo, the others are silent.
     pub fn set_solo(&self, id: InstanceId, solo: bool) {
         self.board.strips[id.index()].fader.set_solo(solo);
+    }
+
+    /// Lowers an instance to [`SoundSystem::set_dim`]'s gain, because another one is listened to; solo comes first.
+    pub fn set_dimmed(&self, id: InstanceId, dimmed: bool) {
+        self.board.strips[id.index()].fader.set_dimmed(dimmed);
+    }
+
+    /// Gain 0..=1 of those that are dimmed; 1 dims nothing.
+    pub fn set_dim(&self, gain: f32) {
+        self.board.set_dim(gain);
+    }
+
+    /// Where an instance stands: -1 left, 0 the middle, 1 right ([`place`]).
+    pub fn set_side(&self, id: InstanceId, side: f32) {
+        self.board.strips[id.index()].fader.set_side(side);
+    }
+
+    /// How fast all meters fall.
+    pub fn set_decay(&self, decay: Decay) {
+        self.board.set_decay(decay);
+    }
+
+    /// Listens for the demo guest's marker in an instance's sound, or no longer.
+    pub fn listen_for_clicks(&self, id: InstanceId, wanted: bool) {
+        self.board.strips[id.index()].heard.wanted.store(wanted, Relaxed);
+    }
+
+    /// The newest click of an instance's marker.
+    #[must_use]
+    pub fn click(&self, id: InstanceId) -> Option<Click> {
+        self.board.strips[id.index()].heard.read()
     }
 
     /// Fader position 0..=1 of everything.
@@ -183,21 +240,33 @@ impl SoundSystem {
         self.board.master.meter.read(self.board.now_us())
     }
 
+    /// Momentary loudness of an instance (EBU R 128) after its gain, in LUFS; `-inf` below the gate or without sound.
+    #[must_use]
+    pub fn loudness(&self, id: InstanceId) -> f32 {
+        self.board.strips[id.index()].meter.loudness(self.board.now_us())
+    }
+
+    /// The same of everything.
+    #[must_use]
+    pub fn master_loudness(&self) -> f32 {
+        self.board.master.meter.loudness(self.board.now_us())
+    }
+
     /// Counters of an instance's sound; `None` when it has none attached.
     #[must_use]
     pub fn reader_stats(&self, id: InstanceId) -> Option<ReaderStats> {
         self.stats.lock()[id.index()].as_ref().map(ReaderStatsHandle::read)
     }
 
-    /// Output devices as last seen. [`SoundSystem::refresh_devices`] asks for a fresh list.
+    /// Output devices as last seen; fresh while [`SoundSystem::watch_devices`] is on.
     #[must_use]
     pub fn devices(&self) -> Vec<DeviceInfo> {
         self.shown.lock().devices.clone()
     }
 
-    /// Asks for a fresh list of devices; `wake` tells when it is there.
-    pub fn refresh_devices(&self) {
-        let _ = self.orders.send(Message::ListDevices);
+    /// Looks for devices now and every few seconds, or no longer; `wake` tells of every change.
+    pub fn watch_devices(&self, watched: bool) {
+        let _ = self.orders.send(Message::WatchDevices(watched));
     }
 
     /// Chooses where the sound goes.

@@ -1,4 +1,4 @@
-//! No device: a clock consumes the sound, so that meters live and nothing piles up.
+//! No device: a clock consumes the sound, so that meters live and nothing piles up. It rests while all is silent.
 
 use super::feed::Source;
 use loco_media::sound::{CHANNELS, RATE_HZ};
@@ -16,11 +16,19 @@ const CATCH_UP: Duration = Duration::from_millis(200);
 /// When no thread can be started.
 pub(super) fn start(source: &Source, number: u64) -> Result<(), String> {
     let mut feed = source.feed(number, CHANNELS, RATE_HZ).map_err(|e| e.to_string())?;
-    let pulse = source.pulse.clone();
+    let source = source.clone();
     let run = move || {
         let mut block = [0.0; TICK_FRAMES * CHANNELS];
         let mut due = Instant::now();
-        while pulse.is_current(number) {
+        while source.pulse.is_current(number) {
+            if source.is_idle() {
+                let slept = Instant::now();
+                // Rung by a packet, by a change of instances and by a change of outputs.
+                source.bell.sleep(|| !source.is_idle() || !source.pulse.is_current(number));
+                feed.pass(slept.elapsed());
+                due = Instant::now();
+                continue;
+            }
             feed.fill(&mut block, None);
             due += TICK;
             let now = Instant::now();

@@ -1,34 +1,45 @@
 //! Keeps an output open, for ever: opens, watches the callback, opens again; a null output plays meanwhile.
 //!
-//! Sound servers stop answering without an error, and dropping a stream whose device went away may never return. So
-//! everything that asks the system runs on a worker thread that can be given up, and streams are dropped on threads of
-//! their own.
+//! Sound servers stop answering without an error, leave out callbacks without a word, and dropping a stream whose device
+//! went away may never return. So everything that asks the system runs on a worker thread that can be given up, streams
+//! are dropped on threads of their own, and a watchdog compares the callback with the clock: the last one, and all of
+//! them together.
 
-use super::backend::{Backend, OnEnd, Opened};
+mod count;
+mod worker;
+
+use super::backend::{Backend, CALLBACK_FRAMES, MOST_CALLBACK_FRAMES, Opened, Order};
 use super::feed::Source;
 use super::wake::Waker;
 use super::{DeviceInfo, Output, SoundStatus, null};
+use count::Count;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
+use worker::{Closing, Job, Worker};
+
+pub(super) use worker::Answer;
 
 /// Output number that never plays: everything stopped.
 const NO_OUTPUT: u64 = u64::MAX;
 /// Worker threads given up at the same time; with more, a choice of device waits for one of them.
 const MAX_ABANDONED: usize = 4;
-
 /// Times of the supervision.
 #[derive(Clone, Copy)]
 pub(super) struct Timings {
     /// First pause before opening is tried again; doubles up to `retry_max`.
     pub(super) retry_min: Duration,
     pub(super) retry_max: Duration,
-    /// A callback that did not come for so long has stopped. PulseAudio's first one after a long rest takes 2 s.
+    /// A callback that did not come for so long has stopped.
     pub(super) watchdog: Duration,
-    /// How often the default device is asked for: cpal does not tell of a change on PulseAudio.
+    /// The same while a stream starts: PulseAudio's second callback after a long rest takes up to 2 s.
+    pub(super) start_watchdog: Duration,
+    /// How often the default and the chosen device are looked for: cpal does not tell of a change on PulseAudio.
     pub(super) follow: Duration,
+    /// Over how long frames are counted against the clock.
+    pub(super) count: Duration,
     /// A call to the system that takes longer is called hung.
     pub(super) hung: Duration,
 }
@@ -38,8 +49,10 @@ impl Default for Timings {
         Self {
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(2),
-            watchdog: Duration::from_secs(3),
+            watchdog: Duration::from_secs(1),
+            start_watchdog: Duration::from_secs(3),
             follow: Duration::from_secs(3),
+            count: Duration::from_secs(5),
             hung: Duration::from_secs(4),
         }
     }
@@ -55,12 +68,17 @@ pub(super) struct Shown {
 /// Orders from the window, and answers.
 pub(super) enum Message {
     Choose(Output),
-    ListDevices,
+    /// Keep the list of devices fresh, or no longer.
+    WatchDevices(bool),
     Stop,
-    Opened { worker: u64, number: u64, result: Result<Opened, String> },
-    Ended { number: u64, reason: String },
-    Devices { worker: u64, result: Result<Vec<DeviceInfo>, String> },
-    DefaultId { worker: u64, id: Option<String> },
+    Ended {
+        number: u64,
+        reason: String,
+    },
+    Answer {
+        worker: u64,
+        answer: Answer,
+    },
 }
 
 /// Makes a backend, for every new worker.
@@ -76,12 +94,18 @@ pub(super) struct Supervisor {
     inbox: Receiver<Message>,
     outbox: Sender<Message>,
     output: Output,
+    /// The chosen device cannot be had, for this reason: the default one stands in for it.
+    stands_in: Option<String>,
+    /// Size of a callback that is asked for.
+    frames: u32,
     phase: Phase,
     next_number: u64,
     retry: Duration,
+    list_at: Option<Instant>,
     worker: Option<Worker>,
     workers_started: u64,
     abandoned: Vec<thread::JoinHandle<()>>,
+    closing: Closing,
 }
 
 enum Phase {
@@ -95,26 +119,15 @@ enum Phase {
     Waiting {
         until: Instant,
     },
-    Playing {
-        number: u64,
-        opened: Opened,
-        follow_at: Instant,
-    },
+    Playing(Playing),
 }
 
-enum Job {
-    Open { output: Output, number: u64 },
-    Devices,
-    DefaultId,
-}
-
-struct Worker {
+struct Playing {
     number: u64,
-    jobs: Sender<Job>,
-    /// Since when the oldest unanswered job waits.
-    busy_since: Option<Instant>,
-    unanswered: u32,
-    handle: thread::JoinHandle<()>,
+    opened: Opened,
+    follow_at: Instant,
+    count: Count,
+    raised: bool,
 }
 
 // === impl Supervisor ===
@@ -138,12 +151,16 @@ impl Supervisor {
             inbox,
             outbox: outbox.clone(),
             output,
+            stands_in: None,
+            frames: CALLBACK_FRAMES,
             phase: Phase::Null,
             next_number: 1,
             retry: timings.retry_min,
+            list_at: None,
             worker: None,
             workers_started: 0,
             abandoned: Vec::new(),
+            closing: Closing::default(),
         };
         (supervisor, outbox)
     }
@@ -169,16 +186,23 @@ impl Supervisor {
 
     /// When there is something to look at without a message.
     fn deadline(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Null => None,
-            Phase::Opening { told: true, .. } => None,
+        let phase = match &self.phase {
+            Phase::Null | Phase::Opening { told: true, .. } => None,
             Phase::Opening { since, .. } => Some(*since + self.timings.hung),
             Phase::Waiting { until } => Some(*until),
-            Phase::Playing { follow_at, .. } => {
-                let rest = self.timings.watchdog.saturating_sub(self.source.pulse.silent_for());
-                let watch_at = Instant::now() + rest;
-                Some(if self.output == Output::Default { watch_at.min(*follow_at) } else { watch_at })
+            Phase::Playing(playing) => {
+                let watch_at = Instant::now() + self.watchdog().saturating_sub(self.source.pulse.silent_for());
+                Some(watch_at.min(playing.follow_at).min(playing.count.due().unwrap_or(playing.follow_at)))
             }
+        };
+        [phase, self.list_at].into_iter().flatten().min()
+    }
+
+    /// How long the callback may stay away.
+    fn watchdog(&self) -> Duration {
+        match &self.phase {
+            Phase::Playing(playing) if playing.count.has_started() => self.timings.watchdog,
+            _ => self.timings.start_watchdog,
         }
     }
 
@@ -187,45 +211,75 @@ impl Supervisor {
             Message::Choose(output) => {
                 if output != self.output {
                     self.output = output;
+                    self.frames = CALLBACK_FRAMES;
                     self.drop_stream();
                     self.play_null();
                     self.retry = self.timings.retry_min;
                     self.begin();
                 }
             }
-            Message::ListDevices => self.ask(Job::Devices),
+            Message::WatchDevices(watched) => self.list_at = watched.then(Instant::now),
             Message::Stop => {}
-            Message::Opened { worker, number, result } => {
-                self.answered(worker);
-                self.take_opened(number, result);
-            }
             Message::Ended { number, reason } => {
-                if matches!(&self.phase, Phase::Playing { number: playing, .. } if *playing == number) {
+                if matches!(&self.phase, Phase::Playing(playing) if playing.number == number) {
                     self.lost(&reason);
                 }
             }
-            Message::Devices { worker, result } => {
-                self.answered(worker);
-                match result {
-                    Ok(devices) => self.shown.lock().devices = devices,
-                    Err(reason) => {
-                        tracing::debug!(reason, "no list of sound devices");
-                        self.shown.lock().devices.clear();
-                    }
+            Message::Answer { worker, answer } => {
+                if let Some(worker) = self.worker.as_mut().filter(|w| w.number == worker) {
+                    worker.unanswered = worker.unanswered.saturating_sub(1);
+                    worker.busy_since = (worker.unanswered > 0).then(Instant::now);
                 }
-                self.waker.wake();
+                self.take_answer(answer);
             }
-            Message::DefaultId { worker, id } => {
-                self.answered(worker);
-                let Phase::Playing { opened, .. } = &self.phase else { return };
-                if self.output == Output::Default && id.is_some_and(|id| id != opened.id) {
-                    self.lost("the default device changed");
+        }
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Opened { number, result } => self.take_opened(number, result),
+            Answer::Devices(result) => {
+                let devices = result.unwrap_or_else(|reason| {
+                    tracing::debug!(reason, "no list of sound devices");
+                    Vec::new()
+                });
+                let mut shown = self.shown.lock();
+                if shown.devices != devices {
+                    shown.devices = devices;
+                    drop(shown);
+                    self.waker.wake();
+                }
+            }
+            Answer::Looked(seen) => {
+                let Phase::Playing(playing) = &self.phase else { return };
+                match &self.output {
+                    Output::Default if seen.default.is_some_and(|id| id != playing.opened.id) => {
+                        self.lost("the default device changed");
+                    }
+                    Output::Device(_) if self.stands_in.is_some() && seen.present == Some(true) => {
+                        self.lost("the chosen device is there again");
+                    }
+                    Output::Device(_) if self.stands_in.is_none() && seen.present == Some(false) => {
+                        self.lost("the chosen device is gone");
+                    }
+                    _ => {}
+                }
+            }
+            Answer::Raised(priority) => {
+                if matches!(self.phase, Phase::Playing(_)) {
+                    tracing::debug!("sound callback: {priority}");
+                    self.shown.lock().status.priority = Some(priority);
                 }
             }
         }
     }
 
     fn look(&mut self) {
+        let now = Instant::now();
+        if self.list_at.is_some_and(|at| at <= now) {
+            self.list_at = Some(now + self.timings.follow);
+            self.ask_if_idle(Job::Devices);
+        }
         match &mut self.phase {
             Phase::Null => {}
             Phase::Opening { since, told, .. } => {
@@ -235,26 +289,68 @@ impl Supervisor {
                 }
             }
             Phase::Waiting { until } => {
-                if *until <= Instant::now() {
+                if *until <= now {
                     self.begin();
                 }
             }
-            Phase::Playing { follow_at, .. } => {
-                if self.source.pulse.silent_for() >= self.timings.watchdog {
-                    self.lost("the sound server has stopped asking for sound");
-                } else if *follow_at <= Instant::now() {
-                    *follow_at = Instant::now() + self.timings.follow;
-                    let idle = self.worker.as_ref().is_none_or(|worker| worker.unanswered == 0);
-                    if idle && self.output == Output::Default {
-                        self.ask(Job::DefaultId);
-                    }
+            Phase::Playing(playing) => {
+                let follows = playing.follow_at <= now;
+                if follows {
+                    playing.follow_at = now + self.timings.follow;
                 }
+                if self.source.pulse.silent_for() >= self.watchdog() {
+                    self.lost("the sound server has stopped asking for sound");
+                    return;
+                }
+                if follows {
+                    self.ask_if_idle(Job::Look { output: self.output.clone() });
+                }
+                self.raise();
+                self.count(now);
             }
+        }
+    }
+
+    /// Asks once for real-time priority, when the callback's thread is known.
+    fn raise(&mut self) {
+        let Phase::Playing(playing) = &mut self.phase else { return };
+        if let (false, Some(thread)) = (playing.raised, self.source.pulse.thread()) {
+            playing.raised = true;
+            self.ask(Job::Raise { thread });
+        }
+    }
+
+    /// Compares what the device asked for with the clock; asks for larger pieces when it keeps leaving out some.
+    fn count(&mut self, now: Instant) {
+        let Phase::Playing(playing) = &mut self.phase else { return };
+        let pulse = &self.source.pulse;
+        let Some(verdict) = playing.count.look(now, pulse.total_frames(), pulse.frames()) else { return };
+        let missing_ms = verdict.missing_ms;
+        let mut shown = self.shown.lock();
+        shown.status.missed_ms += missing_ms;
+        if verdict.persists && self.frames < MOST_CALLBACK_FRAMES {
+            drop(shown);
+            self.frames = (self.frames * 2).min(MOST_CALLBACK_FRAMES);
+            self.lost("the sound server leaves out sound; asking for larger pieces");
+            return;
+        }
+        let secs = self.timings.count.as_secs_f64();
+        let left_out = || format!("the sound server left out {missing_ms} ms of the last {secs:.0} s");
+        let stands_in = self.stands_in.as_ref().map(|reason| stand_in_note(reason, &playing.opened.name));
+        let note = if missing_ms > 0 { Some(left_out()) } else { stands_in };
+        if shown.status.note != note {
+            if let Some(note) = &note {
+                tracing::warn!("sound: {note}");
+            }
+            shown.status.note = note;
+            drop(shown);
+            self.waker.wake();
         }
     }
 
     /// Opens what is chosen.
     fn begin(&mut self) {
+        self.stands_in = None;
         if self.output == Output::Null {
             self.phase = Phase::Null;
             self.tell(SoundStatus {
@@ -264,9 +360,13 @@ impl Supervisor {
             });
             return;
         }
+        self.open(self.output.clone());
+    }
+
+    fn open(&mut self, output: Output) {
         let number = self.number();
         self.phase = Phase::Opening { number, since: Instant::now(), told: false };
-        self.ask(Job::Open { output: self.output.clone(), number });
+        self.ask(Job::Open { order: Order { output, frames: self.frames }, number });
     }
 
     fn take_opened(&mut self, number: u64, result: Result<Opened, String>) {
@@ -277,15 +377,25 @@ impl Supervisor {
                 self.tell(SoundStatus {
                     playing: true,
                     line: format!("{}, {} Hz", opened.name, opened.rate_hz),
+                    note: self.stands_in.as_ref().map(|reason| stand_in_note(reason, &opened.name)),
                     device: Some(opened.name.clone()),
                     rate_hz: Some(opened.rate_hz),
                     ..SoundStatus::default()
                 });
                 self.retry = self.timings.retry_min;
-                self.phase = Phase::Playing { number, opened, follow_at: Instant::now() + self.timings.follow };
+                // The first look comes soon: the callback's thread is known by then.
+                let follow_at = Instant::now() + self.timings.follow.min(Duration::from_millis(700));
+                let count = Count::new(opened.rate_hz, self.timings.count);
+                self.phase = Phase::Playing(Playing { number, opened, follow_at, count, raised: false });
             }
-            Ok(too_late) => drop_elsewhere(too_late),
+            Ok(too_late) => self.closing.close(too_late),
             Err(reason) if wanted => {
+                if matches!(self.output, Output::Device(_)) && self.stands_in.is_none() {
+                    self.stands_in = Some(reason);
+                    self.open(Output::Default);
+                    return;
+                }
+                let reason = self.stands_in.take().unwrap_or(reason);
                 self.tell_none(&reason);
                 self.phase = Phase::Waiting { until: Instant::now() + self.retry };
                 self.retry = (self.retry * 2).min(self.timings.retry_max);
@@ -304,8 +414,8 @@ impl Supervisor {
     }
 
     fn drop_stream(&mut self) {
-        if let Phase::Playing { opened, .. } = std::mem::replace(&mut self.phase, Phase::Null) {
-            drop_elsewhere(opened);
+        if let Phase::Playing(Playing { opened, .. }) = std::mem::replace(&mut self.phase, Phase::Null) {
+            self.closing.close(opened);
         }
     }
 
@@ -328,17 +438,30 @@ impl Supervisor {
 
     fn tell(&self, status: SoundStatus) {
         let mut shown = self.shown.lock();
-        let status = SoundStatus { reopened: shown.status.reopened, ..status };
-        if shown.status.line != status.line {
-            if status.playing {
-                tracing::info!("sound: {}", status.line);
-            } else {
-                tracing::warn!("{}", status.line);
+        let before = &shown.status;
+        let status = SoundStatus {
+            reopened: before.reopened,
+            missed_ms: before.missed_ms,
+            hanging: self.closing.count() + self.abandoned.len() as u32,
+            ..status
+        };
+        if before.line != status.line || before.note != status.note {
+            match &status.note {
+                None if status.playing => tracing::info!("sound: {}", status.line),
+                Some(note) if status.playing => tracing::warn!("sound: {note}"),
+                _ => tracing::warn!("{}", status.line),
             }
         }
         shown.status = status;
         drop(shown);
         self.waker.wake();
+    }
+
+    /// Gives a job to the worker unless it has one.
+    fn ask_if_idle(&mut self, job: Job) {
+        if self.worker.as_ref().is_none_or(|worker| worker.unanswered == 0) {
+            self.ask(job);
+        }
     }
 
     /// Gives a job to the worker; to a new one when it hangs.
@@ -350,7 +473,8 @@ impl Supervisor {
         }
         if self.worker.is_none() {
             self.workers_started += 1;
-            match Worker::start(self.workers_started, (self.make_backend)(), &self.source, &self.outbox) {
+            let backend = (self.make_backend)();
+            match Worker::start(self.workers_started, backend, &self.source, &self.outbox, &self.closing) {
                 Ok(worker) => self.worker = Some(worker),
                 Err(error) => tracing::error!(%error, "no thread for the sound device"),
             }
@@ -362,55 +486,10 @@ impl Supervisor {
             let _ = worker.jobs.send(job);
         }
     }
-
-    fn answered(&mut self, number: u64) {
-        if let Some(worker) = self.worker.as_mut().filter(|w| w.number == number) {
-            worker.unanswered = worker.unanswered.saturating_sub(1);
-            worker.busy_since = (worker.unanswered > 0).then(Instant::now);
-        }
-    }
 }
 
-// === impl Worker ===
-
-impl Worker {
-    fn start(
-        worker: u64,
-        mut backend: Box<dyn Backend>,
-        source: &Source,
-        outbox: &Sender<Message>,
-    ) -> std::io::Result<Self> {
-        let (jobs, todo) = mpsc::channel();
-        let (source, outbox) = (source.clone(), outbox.clone());
-        let work = move || {
-            while let Ok(job) = todo.recv() {
-                let answer = match job {
-                    Job::Open { output, number } => {
-                        let outbox = outbox.clone();
-                        let on_end: OnEnd = Arc::new(move |reason| {
-                            let _ = outbox.send(Message::Ended { number, reason });
-                        });
-                        Message::Opened { worker, number, result: backend.open(&output, &source, number, on_end) }
-                    }
-                    Job::Devices => Message::Devices { worker, result: backend.devices() },
-                    Job::DefaultId => Message::DefaultId { worker, id: backend.default_id() },
-                };
-                if let Err(mpsc::SendError(Message::Opened { result: Ok(opened), .. })) = outbox.send(answer) {
-                    drop_elsewhere(opened);
-                }
-            }
-        };
-        let handle = thread::Builder::new().name("loco-sound-open".into()).spawn(work)?;
-        Ok(Self { number: worker, jobs, busy_since: None, unanswered: 0, handle })
-    }
-}
-
-/// Drops a stream on a thread of its own: where its device went away this may take for ever.
-fn drop_elsewhere(opened: Opened) {
-    let spawned = thread::Builder::new().name("loco-sound-drop".into()).spawn(move || drop(opened.stream));
-    if let Err(error) = spawned {
-        tracing::error!(%error, "no thread to close the sound device");
-    }
+fn stand_in_note(reason: &str, name: &str) -> String {
+    format!("{reason}: playing on {name}")
 }
 
 #[cfg(test)]

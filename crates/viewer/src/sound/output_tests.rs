@@ -1,6 +1,9 @@
+use super::super::backend::{OnEnd, Seen};
 use super::super::mixer::mixer;
 use super::super::{SoundConfig, SoundSystem};
 use super::*;
+use loco_media::sound::packet_ring;
+use loco_model::InstanceId;
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
@@ -20,25 +23,39 @@ struct StageState {
     opens: AtomicU32,
     default: Mutex<String>,
     on_end: Mutex<Option<OnEnd>>,
+    /// Devices that are not there.
+    missing: Mutex<Vec<String>>,
+    /// Size of callback that was asked for last.
+    frames: AtomicU32,
+    /// Every so many callbacks one is left out; 0: none.
+    leaves_out: AtomicU32,
+    /// Dropping a stream never returns.
+    drop_hangs: AtomicBool,
+    /// A second device is there.
+    plugged: AtomicBool,
     /// Callbacks come.
     plays: AtomicBool,
-    dropped: Arc<AtomicU32>,
+    dropped: AtomicU32,
 }
 
 struct FakeStream {
     stopped: Arc<AtomicBool>,
-    dropped: Arc<AtomicU32>,
+    stage: Arc<StageState>,
 }
 
 impl Drop for FakeStream {
     fn drop(&mut self) {
         self.stopped.store(true, SeqCst);
-        self.dropped.fetch_add(1, SeqCst);
+        while self.stage.drop_hangs.load(SeqCst) {
+            thread::park();
+        }
+        self.stage.dropped.fetch_add(1, SeqCst);
     }
 }
 
 impl Backend for Stage {
-    fn open(&mut self, output: &Output, source: &Source, number: u64, on_end: OnEnd) -> Result<Opened, String> {
+    fn open(&mut self, order: &Order, source: &Source, number: u64, on_end: OnEnd) -> Result<Opened, String> {
+        self.0.frames.store(order.frames, SeqCst);
         self.0.opens.fetch_add(1, SeqCst);
         let mut hangs = self.0.hangs.lock().unwrap();
         while *hangs {
@@ -48,29 +65,46 @@ impl Backend for Stage {
         if let Some(reason) = self.0.refuses.lock().clone() {
             return Err(reason);
         }
-        let id = if let Output::Device(id) = output { id.clone() } else { self.0.default.lock().clone() };
+        let id = match &order.output {
+            Output::Device(id) if self.0.missing.lock().contains(id) => return Err(format!("no device {id}")),
+            Output::Device(id) => id.clone(),
+            _ => self.0.default.lock().clone(),
+        };
         *self.0.on_end.lock() = Some(on_end);
         let mut feed = source.feed(number, 2, 48_000).unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let (stage, stopping) = (self.0.clone(), stopped.clone());
         thread::spawn(move || {
-            while !stopping.load(SeqCst) {
-                if stage.plays.load(SeqCst) {
+            let began = Instant::now();
+            for n in 1u32.. {
+                if stopping.load(SeqCst) {
+                    break;
+                }
+                let leaves_out = stage.leaves_out.load(SeqCst);
+                if stage.plays.load(SeqCst) && (leaves_out == 0 || n % leaves_out != 0) {
                     feed.fill(&mut [0.0; 960], None);
                 }
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep((Duration::from_millis(10) * n).saturating_sub(began.elapsed()));
             }
         });
-        let stream = FakeStream { stopped, dropped: self.0.dropped.clone() };
+        let stream = FakeStream { stopped, stage: self.0.clone() };
         Ok(Opened { stream: Box::new(stream), name: format!("{id} (fake)"), id, rate_hz: 48_000 })
     }
 
     fn devices(&mut self) -> Result<Vec<DeviceInfo>, String> {
-        Ok(vec![DeviceInfo { id: "fake:a".into(), name: "A".into(), default: true }])
+        let mut devices = vec![DeviceInfo { id: "fake:a".into(), name: "A".into(), default: true }];
+        if self.0.plugged.load(SeqCst) {
+            devices.push(DeviceInfo { id: "fake:b".into(), name: "B".into(), default: false });
+        }
+        Ok(devices)
     }
 
-    fn default_id(&mut self) -> Option<String> {
-        Some(self.0.default.lock().clone())
+    fn look(&mut self, output: &Output) -> Seen {
+        let present = match output {
+            Output::Device(id) => Some(!self.0.missing.lock().contains(id)),
+            _ => None,
+        };
+        Seen { default: Some(self.0.default.lock().clone()), present }
     }
 }
 
@@ -87,12 +121,14 @@ impl Stage {
             retry_min: Duration::from_millis(20),
             retry_max: Duration::from_millis(50),
             watchdog: Duration::from_millis(300),
+            start_watchdog: Duration::from_millis(600),
             follow: Duration::from_millis(50),
+            count: Duration::from_millis(500),
             hung: Duration::from_millis(100),
         };
         let stage = self.clone();
         let config = SoundConfig { output, wake: Arc::new(|| {}) };
-        SoundSystem::start_with(config, Box::new(move || Box::new(stage.clone())), timings)
+        SoundSystem::start_with(config, Box::new(move || Box::new(stage.clone())), timings).unwrap()
     }
 
     fn set_hang(&self, hangs: bool) {
@@ -110,9 +146,15 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The mixer is asked for sound, by whatever output is current.
+/// The null output plays: without sound it rests at once, and is there to be woken.
 fn beats(system: &SoundSystem) -> bool {
-    system.status().callback_frames.is_some() && system.source.pulse.silent_for() < Duration::from_millis(200)
+    let (mut writer, reader) = packet_ring().unwrap();
+    let id = InstanceId::try_new(0).unwrap();
+    system.attach(id, reader);
+    let _ = writer.push(1, 0, true, &[0xfc, 0xff, 0xfe]);
+    let before = system.source.pulse.total_frames();
+    thread::sleep(Duration::from_millis(50));
+    system.source.pulse.total_frames() > before
 }
 
 #[test]
@@ -187,6 +229,62 @@ fn another_device_can_be_chosen_while_one_hangs() {
 }
 
 #[test]
+fn the_default_device_stands_in_for_a_chosen_one_that_is_away() {
+    let stage = Stage::new();
+    stage.0.missing.lock().push("fake:headset".into());
+    let system = stage.start(Output::Device("fake:headset".into()));
+    until("playing", || system.status().playing);
+    let status = system.status();
+    assert_eq!(status.device.as_deref(), Some("fake:a (fake)"));
+    assert_eq!(status.trouble(), Some("no device fake:headset: playing on fake:a (fake)"));
+    stage.0.missing.lock().clear();
+    until("plugged in", || system.status().device.as_deref() == Some("fake:headset (fake)"));
+    assert_eq!(system.status().trouble(), None);
+    // PulseAudio moves its streams elsewhere without a word.
+    stage.0.missing.lock().push("fake:headset".into());
+    until("unplugged", || system.status().device.as_deref() == Some("fake:a (fake)"));
+}
+
+#[test]
+fn callbacks_that_are_left_out_are_told_and_larger_ones_asked_for() {
+    let stage = Stage::new();
+    stage.0.leaves_out.store(6, SeqCst);
+    let system = stage.start(Output::Default);
+    until("told", || system.status().trouble().is_some_and(|line| line.contains("left out")));
+    until("larger pieces", || stage.0.frames.load(SeqCst) > CALLBACK_FRAMES);
+    until("the largest", || stage.0.frames.load(SeqCst) == MOST_CALLBACK_FRAMES);
+    assert!(system.status().missed_ms > 100, "{:?}", system.status());
+    stage.0.leaves_out.store(0, SeqCst);
+    until("well again", || system.status().playing && system.status().trouble().is_none());
+}
+
+#[test]
+fn a_drop_that_never_returns_is_survived_and_counted() {
+    let stage = Stage::new();
+    let system = stage.start(Output::Default);
+    until("playing", || system.status().playing);
+    stage.0.drop_hangs.store(true, SeqCst);
+    let on_end = stage.0.on_end.lock().take().unwrap();
+    on_end("unplugged".into());
+    until("opened again", || stage.0.opens.load(SeqCst) == 2 && system.status().playing);
+    assert_eq!((system.status().hanging, stage.0.dropped.load(SeqCst)), (1, 0));
+}
+
+#[test]
+fn the_null_output_rests_in_silence() {
+    let stage = Stage::new();
+    let system = stage.start(Output::Null);
+    until("playing", || system.status().playing);
+    let frames = || system.source.pulse.total_frames();
+    until("a rest", || {
+        let before = frames();
+        thread::sleep(Duration::from_millis(100));
+        frames() == before
+    });
+    assert!(beats(&system), "woken by a packet");
+}
+
+#[test]
 fn follows_the_default_device() {
     let stage = Stage::new();
     let system = stage.start(Output::Default);
@@ -196,13 +294,15 @@ fn follows_the_default_device() {
 }
 
 #[test]
-fn lists_devices_when_asked() {
+fn lists_devices_while_they_are_watched() {
     let stage = Stage::new();
     let system = stage.start(Output::Default);
     assert!(system.devices().is_empty());
-    system.refresh_devices();
+    system.watch_devices(true);
     until("listed", || system.devices().len() == 1);
     assert!(system.devices()[0].default);
+    stage.0.plugged.store(true, SeqCst);
+    until("plugged in", || system.devices().len() == 2);
 }
 
 #[test]
@@ -218,7 +318,7 @@ fn the_null_output_needs_no_backend() {
 fn a_device_at_44100_hz_gets_its_own_number_of_frames() {
     use super::super::board::Board;
     let (waker, _thread) = Waker::start(Arc::new(|| {}));
-    let (_desk, mixer) = mixer(Arc::new(Board::default()), Arc::new(waker));
+    let (_desk, mixer) = mixer(Arc::new(Board::default()), Arc::new(waker)).unwrap();
     let source = Source::new(mixer);
     source.pulse.set_current(5);
     let mut feed = source.feed(5, 2, 44_100).unwrap();
