@@ -7,6 +7,7 @@ mod draw;
 mod event;
 mod files;
 mod offscreen;
+mod sound;
 mod view;
 mod wall;
 mod window;
@@ -16,7 +17,7 @@ pub use wall::{Fader, Tile, Wall};
 
 use crate::args::{Scaling, ViewArgs};
 use crate::error::ViewError;
-use crate::hud::Toast;
+use crate::hud::{Mix, Toast};
 use crate::input::Router;
 use crate::pace::Pacer;
 use crate::render::{Completion, Gpu, Renderer};
@@ -66,6 +67,12 @@ pub struct App {
     trouble: Option<String>,
     master: Fader,
     output: Output,
+    mix: Mix,
+    /// What is wrong with the sound, as announced last.
+    sound_trouble: Option<String>,
+    devices_watched: bool,
+    /// Drawings whose picture is the first of a flash.
+    flashes: Vec<(u64, InstanceId)>,
     statistics_shown: bool,
     toasts: Vec<(Toast, Instant)>,
     toast_count: u64,
@@ -163,6 +170,10 @@ impl App {
             trouble: None,
             master,
             output,
+            mix: Mix::default(),
+            sound_trouble: None,
+            devices_watched: false,
+            flashes: Vec::new(),
             statistics_shown: false,
             toasts: Vec::new(),
             toast_count: 0,
@@ -205,10 +216,7 @@ impl App {
             Event::Session(id) => self.session_changed(host, id),
             Event::Control(update) => self.control(host, update),
             Event::Finished(work) => self.finished(work),
-            Event::Sound => {
-                self.dirty.ground = true;
-                self.dirty.hud |= self.hud.any_popup_open();
-            }
+            Event::Sound => self.sound_changed(),
             Event::Automation(request) => self.command(host, request),
             Event::AutomationClosed(connection) => self.watches.retain(|watch| watch.connection != connection),
             Event::Saved(result) => {

@@ -48,6 +48,26 @@ pub struct PointerOrder {
     pub wheel: Option<[f64; 2]>,
 }
 
+/// What becomes of the sound as a whole; what is left out stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SoundOrder {
+    /// Fader of everything, 0..=1.
+    pub volume: Option<f32>,
+    /// Everything silent.
+    pub muted: Option<bool>,
+    /// All but the focused instance are lower.
+    pub dims: Option<bool>,
+    /// Their gain then, 0..=1.
+    pub dim: Option<f32>,
+    /// Each instance stands where its tile is.
+    pub placed: Option<bool>,
+    /// `default`, `none` or a device's id.
+    pub output: Option<String>,
+    /// Keep the list of devices fresh.
+    pub list: Option<bool>,
+}
+
 /// What can be asked for. Instances are named `tile`, since `id` is the request's number.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "cmd", rename_all = "lowercase")]
@@ -88,6 +108,15 @@ pub enum Order {
         /// 0..=1.
         volume: f32,
     },
+    /// Lets an instance be heard alone, or no longer.
+    Solo {
+        /// Which.
+        tile: InstanceId,
+        /// Alone or not.
+        solo: bool,
+    },
+    /// Changes the sound as a whole; answers with what it is then.
+    Sound(SoundOrder),
     /// Shows or hides the statistics; answers with their text.
     Statistics {
         /// Shown or not.

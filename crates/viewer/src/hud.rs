@@ -4,6 +4,7 @@
 mod bar;
 pub mod ground;
 mod overlay;
+mod sound;
 mod style;
 mod tiles;
 
@@ -11,10 +12,11 @@ use crate::args::Scaling;
 use crate::input::PointerMode;
 use crate::scene::layout::{Layout, Place};
 use crate::scene::plate::Plate;
-use crate::sound::{DeviceInfo, Output};
+use crate::sound::{DeviceInfo, Levels, Output};
 use crate::statistics::Sheet;
 use loco_model::InstanceId;
 
+pub use sound::Mix;
 pub use style::install;
 
 /// What a person asked for with the pointer.
@@ -28,6 +30,10 @@ pub enum Ask {
     Screenshot(Option<InstanceId>),
     /// Silence an instance, or no longer.
     Mute(InstanceId),
+    /// Hear an instance alone, or no longer.
+    Solo(InstanceId),
+    /// How the sounds are put together.
+    Mix(Mix),
     /// Fader of an instance, 0..=1.
     Volume(InstanceId, f32),
     /// Fader of everything, 0..=1.
@@ -64,6 +70,8 @@ pub struct TileModel {
     pub captured: bool,
     /// Silenced.
     pub muted: bool,
+    /// Heard alone, with others that are solo.
+    pub solo: bool,
     /// Fader position, 0..=1.
     pub volume: f32,
     /// How its pointer works.
@@ -108,6 +116,14 @@ pub struct HudModel {
     pub output: Output,
     /// What it does now, in a line.
     pub sound_line: String,
+    /// What is wrong with it, in a line.
+    pub sound_trouble: Option<String>,
+    /// How the sounds are put together.
+    pub mix: Mix,
+    /// The meter of everything.
+    pub master_levels: Levels,
+    /// Momentary loudness of everything in LUFS, `-inf` for none.
+    pub loudness: f32,
     /// Numbers to be shown.
     pub statistics: Option<Sheet>,
     /// Messages.

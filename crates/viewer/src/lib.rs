@@ -11,6 +11,7 @@ pub mod control;
 mod error;
 pub mod hud;
 pub mod input;
+pub mod marker;
 pub mod pace;
 pub mod render;
 pub mod scene;

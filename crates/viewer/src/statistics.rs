@@ -76,6 +76,11 @@ pub struct TileNumbers {
     pub draw: Percentiles,
     /// Of its sound; `None` where there is none.
     pub sound: Option<ReaderStats>,
+    /// By how much its sound is heard later than its picture is seen, by its own marker; `None` while it shows none, or
+    /// the sound system does not say how long it takes.
+    pub skew_ms: Option<f64>,
+    /// Momentary loudness in LUFS.
+    pub loudness: Option<f32>,
 }
 
 /// The whole wall's numbers.
@@ -175,6 +180,10 @@ pub fn tile_sheet(tile: &TileNumbers, wall: &WallNumbers, traces: Vec<Trace>) ->
             "Sound".to_owned(),
             format!("{:.1} ms, {lost} concealed, {} underruns", sound.latency_ms, sound.underruns),
         ));
+        lines.push(("Loudness".to_owned(), number(tile.loudness, 1, " LUFS")));
+        let skew =
+            tile.skew_ms.map_or_else(|| "– (the demo guest's K measures it)".to_owned(), |ms| format!("{ms:+.0} ms"));
+        lines.push(("Sound after picture".to_owned(), skew));
     }
     lines.extend(wall_lines(wall));
     Sheet { title: tile.name.clone(), lines, traces }

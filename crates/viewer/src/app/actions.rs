@@ -126,6 +126,7 @@ impl App {
                     }
                     self.dirty.layout |= self.layout.place(id).is_none();
                     self.dirty.hud = true;
+                    self.balance();
                 }
                 Action::Captured(captured) => {
                     host.capture(captured);
@@ -157,6 +158,7 @@ impl App {
             Command::Statistics => self.toggle_statistics(),
             Command::CopyStatistics => self.copy_statistics(host),
             Command::Mute(id) => self.toggle_mute(id),
+            Command::Solo(id) => self.toggle_solo(id),
             Command::PointerMode(..) => self.dirty.hud = true,
         }
     }
@@ -169,6 +171,8 @@ impl App {
             Ask::Enlarge(id) => self.toggle_enlarged(id),
             Ask::Screenshot(id) => self.take_screenshot(id),
             Ask::Mute(id) => self.toggle_mute(id),
+            Ask::Solo(id) => self.toggle_solo(id),
+            Ask::Mix(mix) => self.set_mix(mix),
             Ask::Volume(id, volume) => {
                 let fader = Fader { volume, ..self.wall.fader(id) };
                 self.wall.set_fader(id, fader, &self.sound);
@@ -182,8 +186,7 @@ impl App {
                 self.sound.set_master_mute(self.master.muted);
             }
             Ask::SoundOutput(output) => {
-                self.sound.set_device(output.clone());
-                self.output = output;
+                self.set_output(output);
             }
             Ask::PointerMode(id, mode) => self.router.set_pointer_mode(id, mode, &mut actions),
             Ask::Statistics => self.toggle_statistics(),
@@ -207,12 +210,6 @@ impl App {
     fn toggle_full_screen(&mut self, host: &mut dyn Host) {
         self.full_screen = !self.full_screen;
         host.full_screen(self.full_screen);
-        self.dirty.hud = true;
-    }
-
-    fn toggle_mute(&mut self, id: InstanceId) {
-        let fader = self.wall.fader(id);
-        self.wall.set_fader(id, Fader { muted: !fader.muted, ..fader }, &self.sound);
         self.dirty.hud = true;
     }
 

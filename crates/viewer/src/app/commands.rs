@@ -3,10 +3,12 @@
 use super::event::Host;
 use super::view::latency_ms;
 use super::{App, Fader, Tile};
-use crate::automation::{Order, PointerOrder, Reply, Request, WatchTile};
+use crate::automation::{Order, PointerOrder, Reply, Request, SoundOrder, WatchTile};
+use crate::hud::Mix;
 use crate::input::{Input, PointerMode};
 use crate::render::completion::Deliver;
 use crate::scene::View;
+use crate::sound::Output;
 use base64::Engine as _;
 use loco_model::{InstanceId, Rect};
 use serde_json::{Value, json};
@@ -36,10 +38,6 @@ impl Watch {
 
 fn four(rect: Rect) -> [u32; 4] {
     [rect.x, rect.y, rect.width, rect.height]
-}
-
-fn finite(db: f32) -> Option<f32> {
-    db.is_finite().then_some(db)
 }
 
 impl App {
@@ -104,6 +102,11 @@ impl App {
                 let fader = Fader { volume, ..self.wall.fader(tile) };
                 self.wall.set_fader(tile, fader, &self.sound);
             }
+            Order::Solo { tile, solo } => {
+                let fader = Fader { solo, ..self.wall.fader(tile) };
+                self.wall.set_fader(tile, fader, &self.sound);
+            }
+            Order::Sound(order) => return self.sound_order(order),
             Order::Statistics { shown } => {
                 if self.statistics_shown != shown {
                     self.toggle_statistics();
@@ -125,6 +128,40 @@ impl App {
         self.act(host, actions);
         self.dirty.hud = true;
         Ok(Value::Null)
+    }
+
+    fn sound_order(&mut self, order: SoundOrder) -> Result<Value, String> {
+        let range = 0.0..=1.0;
+        for (name, value) in [("volume", order.volume), ("dim", order.dim)] {
+            if let Some(value) = value.filter(|value| !range.contains(value)) {
+                return Err(format!("{name} is {value}; allowed is 0 to 1"));
+            }
+        }
+        if let Some(volume) = order.volume {
+            self.master.volume = volume;
+            self.sound.set_master(volume);
+        }
+        if let Some(muted) = order.muted {
+            self.master.muted = muted;
+            self.sound.set_master_mute(muted);
+        }
+        self.set_mix(Mix {
+            dims: order.dims.unwrap_or(self.mix.dims),
+            dim: order.dim.unwrap_or(self.mix.dim),
+            placed: order.placed.unwrap_or(self.mix.placed),
+            ..self.mix
+        });
+        match order.output.as_deref() {
+            None => {}
+            Some("default") => self.set_output(Output::Default),
+            Some("none") => self.set_output(Output::Null),
+            Some(id) => self.set_output(Output::Device(id.to_owned())),
+        }
+        if let Some(list) = order.list {
+            self.sound.watch_devices(list);
+        }
+        self.dirty.hud = true;
+        Ok(self.describe_sound())
     }
 
     fn known(&self, id: InstanceId) -> Result<&Tile, String> {
@@ -201,6 +238,7 @@ impl App {
             "record_ms": self.numbers.record.percentiles(now),
             "device_ms": self.numbers.device.percentiles(now),
             "trouble": self.trouble,
+            "sound": self.describe_sound(),
             "tiles": tiles,
         })
     }
@@ -210,17 +248,6 @@ impl App {
         let numbers = self.tile_numbers(id, tile, now);
         let latency = latency_ms(&numbers);
         let session = numbers.session;
-        let fader = self.wall.fader(id);
-        let audio = self.sound.levels(id).map(|levels| {
-            json!({
-                "peak_dbfs": finite(levels.peak_dbfs[0].max(levels.peak_dbfs[1])),
-                "magnitude_dbfs": finite(levels.magnitude_dbfs[0].max(levels.magnitude_dbfs[1])),
-                "input_peak_dbfs": finite(levels.input_peak_dbfs),
-                "clipped": levels.clipped,
-                "muted": fader.muted,
-                "volume": fader.volume,
-            })
-        });
         let focused = self.router.focus() == Some(id);
         json!({
             "id": id,
@@ -241,7 +268,8 @@ impl App {
                 "draw_ms": numbers.draw,
                 "session": session,
             },
-            "audio": audio,
+            "audio": self.describe_audio(id),
+            "marker": self.describe_marker(id),
         })
     }
 }

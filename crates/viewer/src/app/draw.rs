@@ -147,6 +147,7 @@ impl App {
         let resized = self.renderer.set_picture(&self.gpu, id, picture.as_ref());
         let drawing = self.numbers.draw_count + 1;
         self.drawn.push((drawing, id, picture.decoded()));
+        self.see_marker(id, picture.as_ref(), drawing);
         if first || resized {
             self.dirty.layout = true;
             self.lay_out();
@@ -160,6 +161,7 @@ impl App {
         let (mut asks, mut taken) = (Vec::new(), Vec::new());
         let mut output = self.hud.run_ui(host.hud_input(), |ui| (asks, taken) = crate::hud::show(ui, &model, scale));
         self.taken = taken;
+        self.watch_devices();
         host.hud_output(std::mem::take(&mut output.platform_output));
         let delay = output.viewport_output.values().map(|viewport| viewport.repaint_delay).min();
         if let Some(delay) = delay.filter(|delay| *delay < Duration::from_secs(3600)) {
@@ -178,6 +180,7 @@ impl App {
         if self.renderer.region().is_empty() && self.waiting_reads.is_empty() && !self.dirty.shown {
             // The picture was the same again; it is as good as drawn.
             self.drawn.clear();
+            self.flashes.clear();
             return;
         }
         let mut reads: Vec<(Rect, Deliver)> =
@@ -208,6 +211,7 @@ impl App {
         self.in_flight = self.numbers.draw_count != work.drawing;
         self.pacer.finished(work.took);
         self.numbers.device.record_us(work.took.as_micros() as u64, now);
+        self.flashes_shown(work.drawing, loco_media::clock::now_us());
         let wall = &mut self.wall;
         self.drawn.retain(|(drawing, id, decoded)| {
             if *drawing <= work.drawing

@@ -33,6 +33,7 @@ impl App {
             self.edges_until = None;
         }
         self.style_pictures();
+        self.balance();
         self.dirty.layout = false;
         self.dirty.ground = true;
         self.dirty.hud = true;
@@ -73,6 +74,7 @@ impl App {
                 focused,
                 captured: focused && self.router.captured(),
                 muted: fader.muted,
+                solo: fader.solo,
                 volume: fader.volume,
                 pointer_mode: self.router.pointer_mode(id),
                 has_picture: tile.has_picture,
@@ -88,10 +90,13 @@ impl App {
             worst: plate::worst(states),
             master: self.master.volume,
             master_muted: self.master.muted,
-            // Asking for devices makes the sound system look for new ones, so only while they are shown.
-            devices: if self.hud.any_popup_open() { self.sound.devices() } else { Vec::new() },
+            devices: if self.devices_watched { self.sound.devices() } else { Vec::new() },
             output: self.output.clone(),
             sound_line: self.sound.status().line,
+            sound_trouble: self.sound_trouble.clone(),
+            mix: self.mix,
+            master_levels: self.sound.master_levels(),
+            loudness: self.sound.master_loudness(),
             statistics: self.statistics_shown.then(|| self.sheet()),
             toasts: self.toasts.iter().map(|(toast, _)| toast.clone()).collect(),
             edges: self.edges_until.is_some(),
@@ -121,6 +126,8 @@ impl App {
             fps_shown: tile.shown.per_second(now),
             draw: tile.draw.percentiles(now),
             sound: self.sound.reader_stats(id),
+            skew_ms: tile.marker.skew_ms(),
+            loudness: super::sound::finite(self.sound.loudness(id)),
         }
     }
 

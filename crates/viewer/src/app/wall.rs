@@ -1,6 +1,7 @@
 //! The instances that the viewer knows, and its session to each.
 
 use super::event::{Event, Post};
+use crate::marker::Pairing;
 use crate::scene::Plate;
 use crate::session::{Connector, Session};
 use crate::sound::SoundSystem;
@@ -12,18 +13,28 @@ use loco_model::{InstanceId, InstanceState};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A volume and a mute.
+/// A volume, a mute and a solo.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fader {
     /// Position, 0..=1.
     pub volume: f32,
     /// Silenced.
     pub muted: bool,
+    /// Heard alone, with others that are solo.
+    pub solo: bool,
+}
+
+impl Fader {
+    fn apply(self, id: InstanceId, sound: &SoundSystem) {
+        sound.set_volume(id, self.volume);
+        sound.set_mute(id, self.muted);
+        sound.set_solo(id, self.solo);
+    }
 }
 
 impl Default for Fader {
     fn default() -> Self {
-        Self { volume: 0.8, muted: false }
+        Self { volume: 0.8, muted: false, solo: false }
     }
 }
 
@@ -45,6 +56,8 @@ pub struct Tile {
     pub shown: Rate,
     /// Decoded -> drawn by the device.
     pub draw: Histogram,
+    /// Its marker's flashes and clicks.
+    pub marker: Pairing,
     /// The last minute: pictures shown, bit rate, latency.
     pub traces: [Trace; 3],
 }
@@ -60,6 +73,7 @@ impl Tile {
             has_picture: false,
             shown: Rate::default(),
             draw: Histogram::default(),
+            marker: Pairing::default(),
             traces: ["shown, fps", "kbit/s", "latency, ms"].map(Trace::new),
         }
     }
@@ -112,17 +126,16 @@ impl Wall {
         self.tiles[id.index()].as_mut()
     }
 
-    /// Volume and mute of an instance; kept while it is away.
+    /// Volume, mute and solo of an instance; kept while it is away.
     #[must_use]
     pub fn fader(&self, id: InstanceId) -> Fader {
         self.faders[id.index()]
     }
 
-    /// Changes volume and mute, and tells the mixer.
+    /// Changes volume, mute and solo, and tells the mixer.
     pub fn set_fader(&mut self, id: InstanceId, fader: Fader, sound: &SoundSystem) {
         self.faders[id.index()] = fader;
-        sound.set_volume(id, fader.volume);
-        sound.set_mute(id, fader.muted);
+        fader.apply(id, sound);
     }
 
     /// An instance is new or changed. Returns whether its session was opened anew.
@@ -162,8 +175,7 @@ impl Wall {
         match opened.sound {
             Some(reader) => {
                 sound.attach(id, reader);
-                sound.set_volume(id, fader.volume);
-                sound.set_mute(id, fader.muted);
+                fader.apply(id, sound);
             }
             None => sound.detach(id),
         }
@@ -176,6 +188,9 @@ impl Wall {
     /// An instance is gone. Returns whether it was there.
     pub fn remove(&mut self, id: InstanceId, sound: &SoundSystem) -> bool {
         sound.detach(id);
+        // One that is away must not silence the others.
+        self.faders[id.index()].solo = false;
+        sound.set_solo(id, false);
         self.tiles[id.index()].take().is_some()
     }
 }

@@ -1,10 +1,9 @@
 //! The line on top: where we are connected to, how many are in which state, volume, statistics, menu.
 
-use super::style::{colour, icon, icons, regular, semibold};
+use super::style::{colour, icon, icons, semibold};
 use super::{Ask, HudModel, Out};
 use crate::args::Scaling;
 use crate::input::chord;
-use crate::sound::Output;
 use egui::{Button, Layout, RichText, Ui, UiBuilder, vec2};
 use loco_model::look::DARK;
 
@@ -33,6 +32,11 @@ pub(super) fn show(ui: &mut Ui, model: &HudModel, out: &mut Out) {
                 ui.label(RichText::new(line).color(colour(DARK.muted)));
             }
         }
+        if let Some(trouble) = &model.sound_trouble {
+            ui.add_space(8.0);
+            ui.label(RichText::new(icon::WARNING).font(icons(14.0)).color(colour(DARK.degraded)));
+            ui.add(egui::Label::new(RichText::new(trouble).color(colour(DARK.degraded))).truncate());
+        }
     });
     ui.scope_builder(UiBuilder::new().max_rect(inner).layout(Layout::right_to_left(egui::Align::Center)), |ui| {
         ui.set_clip_rect(bar);
@@ -46,10 +50,11 @@ pub(super) fn show(ui: &mut Ui, model: &HudModel, out: &mut Out) {
         }
         let word =
             if model.master_muted { "Muted".to_owned() } else { format!("Volume {:.0} %", model.master * 100.0) };
+        let word = if model.tiles.iter().any(|tile| tile.solo) { format!("{word} · solo") } else { word };
         let volume = ui.add(chip(word));
         egui::Popup::menu(&volume)
             .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
-            .show(|ui| sound(ui, model, out));
+            .show(|ui| super::sound::popup(ui, model, out));
         if let Some(summary) = &model.summary {
             let jump = ui.add(chip(summary.as_str()));
             if let (true, Some(worst)) = (jump.clicked(), model.worst) {
@@ -61,47 +66,6 @@ pub(super) fn show(ui: &mut Ui, model: &HudModel, out: &mut Out) {
 
 fn chip<'a>(text: impl egui::IntoAtoms<'a>) -> Button<'a> {
     Button::new(text).min_size(vec2(0.0, 26.0))
-}
-
-fn sound(ui: &mut Ui, model: &HudModel, out: &mut Out) {
-    ui.set_min_width(260.0);
-    egui::Grid::new("faders").num_columns(3).show(ui, |ui| {
-        let mut master = model.master;
-        ui.label("All");
-        if ui.add(egui::Slider::new(&mut master, 0.0..=1.0).show_value(false)).changed() {
-            out.asks.push(Ask::Master(master));
-        }
-        let mut muted = model.master_muted;
-        if ui.checkbox(&mut muted, "Mute").changed() {
-            out.asks.push(Ask::MasterMute);
-        }
-        ui.end_row();
-        for tile in &model.tiles {
-            let (mut volume, mut muted) = (tile.volume, tile.muted);
-            ui.label(tile.plate.name.as_str());
-            if ui.add(egui::Slider::new(&mut volume, 0.0..=1.0).show_value(false)).changed() {
-                out.asks.push(Ask::Volume(tile.plate.id, volume));
-            }
-            if ui.checkbox(&mut muted, "Mute").changed() {
-                out.asks.push(Ask::Mute(tile.plate.id));
-            }
-            ui.end_row();
-        }
-    });
-    ui.separator();
-    ui.label(RichText::new("Output").font(semibold(13.0)));
-    if ui.radio(model.output == Output::Default, "The system's default").clicked() {
-        out.asks.push(Ask::SoundOutput(Output::Default));
-    }
-    for device in &model.devices {
-        let output = Output::Device(device.id.clone());
-        if ui.radio(model.output == output, device.name.as_str()).clicked() {
-            out.asks.push(Ask::SoundOutput(output));
-        }
-    }
-    if !model.sound_line.is_empty() {
-        ui.label(RichText::new(model.sound_line.as_str()).font(regular(12.0)).color(colour(DARK.muted)));
-    }
 }
 
 fn menu(ui: &mut Ui, model: &HudModel, out: &mut Out) {

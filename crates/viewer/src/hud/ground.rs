@@ -1,6 +1,7 @@
 //! Grounds, outlines, chips and meters: rectangles without text, drawn without egui. Pure.
 
 use super::HudModel;
+use super::sound::level_colour;
 use crate::render::Quad;
 use crate::scene::layout::Place;
 use crate::sound::Levels;
@@ -69,9 +70,15 @@ fn chip_and_meter(out: &mut Vec<Quad>, place: &Place, levels: Option<Levels>, sc
     }
     if !place.meter.is_empty() {
         let radius = place.meter.height as f32 / 2.0;
-        out.push(Quad::filled(place.meter, DARK.hairline, radius));
+        // Full scale was reached: the whole ground says so, for a second.
+        let ground = if levels.is_some_and(|levels| levels.clipped) { DARK.failed } else { DARK.hairline };
+        out.push(Quad::filled(place.meter, ground, radius));
         for (rect, fill) in meter(place.meter, levels).into_iter().flatten() {
             out.push(Quad::filled(rect, fill, if rect.x == place.meter.x { radius.min(2.0) } else { 0.0 }));
+        }
+        let width = (scale.round() as u32).max(1);
+        for (rect, fill) in marks(place.meter, levels, width).into_iter().flatten() {
+            out.push(Quad::filled(rect, fill, 0.0));
         }
     }
 }
@@ -85,10 +92,7 @@ pub(super) fn chip(plate: Rect, scale: f32) -> Rect {
 /// The parts of a meter that are lit, from the left.
 fn meter(bar: Rect, levels: Option<Levels>) -> [Option<(Rect, Rgb)>; 3] {
     let peak = levels.map_or(f32::NEG_INFINITY, |levels| levels.peak_dbfs[0].max(levels.peak_dbfs[1]));
-    let along = |db: f32| {
-        let (low, high) = METER_RANGE_DB;
-        (((db.clamp(low, high) - low) / (high - low)) * bar.width as f32).round() as u32
-    };
+    let along = |db: f32| along(bar, db);
     let lit = along(peak);
     let mut from = 0;
     METER_STEPS_DB.map(|(until, colour)| {
@@ -97,6 +101,24 @@ fn meter(bar: Rect, levels: Option<Levels>) -> [Option<(Rect, Rgb)>; 3] {
         from = from.max(to);
         part
     })
+}
+
+/// Magnitude (dark, inside the lit part) and held peak (in the colour of its level), as lines of this width.
+fn marks(bar: Rect, levels: Option<Levels>, width: u32) -> [Option<(Rect, Rgb)>; 2] {
+    let Some(levels) = levels else { return [None; 2] };
+    let line = |pair: [f32; 2], fill: Option<Rgb>| {
+        let db = pair[0].max(pair[1]);
+        (db > METER_RANGE_DB.0).then(|| {
+            let x = (bar.x + along(bar, db)).saturating_sub(width).max(bar.x);
+            (Rect::new(x, bar.y, width, bar.height), fill.unwrap_or_else(|| level_colour(db)))
+        })
+    };
+    [line(levels.magnitude_dbfs, Some(DARK.background)), line(levels.hold_dbfs, None)]
+}
+
+fn along(bar: Rect, db: f32) -> u32 {
+    let (low, high) = METER_RANGE_DB;
+    (((db.clamp(low, high) - low) / (high - low)) * bar.width as f32).round() as u32
 }
 
 fn mix(a: Rgb, b: Rgb, share: f32) -> Rgb {
@@ -129,6 +151,22 @@ mod tests {
         assert_eq!(lit(0.0), [(40, DARK.live), (11, DARK.degraded), (9, DARK.failed)]);
         assert_eq!(lit(3.0), lit(0.0), "over full scale is full");
         assert!(meter(Rect::new(0, 0, 60, 6), None).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn magnitude_and_hold_are_lines_where_they_are() {
+        let levels = Levels {
+            peak_dbfs: [-30.0; 2],
+            hold_dbfs: [-12.0, -40.0],
+            magnitude_dbfs: [-40.0, -36.0],
+            ..Levels::SILENT
+        };
+        let bar = Rect::new(100, 5, 60, 6);
+        let [magnitude, hold] = marks(bar, Some(levels), 1);
+        assert_eq!(magnitude, Some((Rect::new(123, 5, 1, 6), DARK.background)));
+        assert_eq!(hold, Some((Rect::new(147, 5, 1, 6), DARK.degraded)));
+        assert_eq!(marks(bar, Some(Levels::SILENT), 1), [None; 2]);
+        assert_eq!(marks(bar, None, 1), [None; 2]);
     }
 
     #[test]

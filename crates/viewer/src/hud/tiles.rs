@@ -139,6 +139,10 @@ fn tile_menu(ui: &mut Ui, tile: &TileModel, out: &mut Out) {
     if ui.checkbox(&mut muted, "Mute").changed() {
         out.asks.push(Ask::Mute(id));
     }
+    let mut solo = tile.solo;
+    if ui.checkbox(&mut solo, "Solo").changed() {
+        out.asks.push(Ask::Solo(id));
+    }
     let mut absolute = tile.pointer_mode == PointerMode::Absolute;
     if ui.checkbox(&mut absolute, "Pointer without capture (tablet)").changed() {
         let mode = if absolute { PointerMode::Absolute } else { PointerMode::Relative };

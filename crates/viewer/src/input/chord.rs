@@ -23,6 +23,8 @@ pub enum Chord {
     CopyStatistics,
     /// Silence the focused instance, or no longer.
     Mute,
+    /// Hear the focused instance alone, or no longer.
+    Solo,
     /// Change between relative and absolute pointer.
     PointerMode,
 }
@@ -41,6 +43,7 @@ pub const LEGEND: &[(&str, &str)] = &[
     ("Ctrl+Alt+I", "statistics"),
     ("Ctrl+Alt+C", "copy statistics"),
     ("Ctrl+Alt+M", "mute"),
+    ("Ctrl+Alt+L", "solo: listen to one alone"),
     ("Ctrl+Alt+P", "pointer relative, absolute"),
 ];
 
@@ -82,6 +85,7 @@ pub fn chord(key: Key, held: &(impl Iterator<Item = Key> + Clone)) -> Option<Cho
         "KeyI" => Chord::Statistics,
         "KeyC" => Chord::CopyStatistics,
         "KeyM" => Chord::Mute,
+        "KeyL" => Chord::Solo,
         "KeyP" => Chord::PointerMode,
         _ => return None,
     })

@@ -74,6 +74,8 @@ pub enum Command {
     CopyStatistics,
     /// Silence that instance, or no longer.
     Mute(InstanceId),
+    /// Hear it alone, or no longer.
+    Solo(InstanceId),
     /// That instance's pointer mode changed.
     PointerMode(InstanceId, PointerMode),
 }
@@ -263,6 +265,7 @@ impl Router {
             }
             (Chord::Enlarge, Some(id)) => out.push(Action::Do(Command::Enlarge(id))),
             (Chord::Mute, Some(id)) => out.push(Action::Do(Command::Mute(id))),
+            (Chord::Solo, Some(id)) => out.push(Action::Do(Command::Solo(id))),
             (Chord::PointerMode, Some(id)) => {
                 let mode = match self.pointer_mode(id) {
                     PointerMode::Relative => PointerMode::Absolute,
@@ -270,7 +273,7 @@ impl Router {
                 };
                 self.set_pointer_mode(id, mode, out);
             }
-            (Chord::Release | Chord::Enlarge | Chord::Mute | Chord::PointerMode, None) => {}
+            (Chord::Release | Chord::Enlarge | Chord::Mute | Chord::Solo | Chord::PointerMode, None) => {}
             (Chord::FullScreen, _) => out.push(Action::Do(Command::FullScreen)),
             (Chord::Screenshot, _) => out.push(Action::Do(Command::Screenshot)),
             (Chord::Statistics, _) => out.push(Action::Do(Command::Statistics)),
