@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+mod rate;
 mod receiver;
 mod sender;
 pub mod sound;
