@@ -79,7 +79,7 @@ async fn arguments() -> Result<()> {
         (&["demo", "-n", "0"][..], &["0", "1..=9"][..]),
         (&["demo", "-n", "10"], &["10", "1..=9"]),
         (&["demo", "-n", "nine"], &["nine"]),
-        (&["demo", "--mode", "dance"], &["dance", "town", "quiet", "box", "busy"]),
+        (&["demo", "--mode", "dance"], &["dance", "town", "quiet", "box", "busy", "marker"]),
         (&["demo", "--accel", "warp"], &["warp", "tcg"]),
         (&["demo", "--headles"], &["--headles", "--headless"]),
         (&["demo", "--headless", "--check"], &["--headless", "--check"]),

@@ -37,6 +37,10 @@ impl Machine for Screen {
 
     fn set_music(&mut self, _on: bool) {}
 
+    fn set_marker(&mut self, _on: bool) -> bool {
+        false
+    }
+
     fn set_ticking(&mut self, _on: bool) {}
 }
 

@@ -5,7 +5,7 @@
 //! grid of a video encoder's transform blocks, which keeps it sharp and cheap at low bit rates.
 //!
 //! 144 cells: 8 of a sync pattern (four at each end, which give the light and dark levels too), 120 of payload, 16 of
-//! CRC-16/CCITT-FALSE over the payload's 15 bytes. Payload, most significant bit first: instance 4, mode 4, counter 64,
+//! CRC-16/CCITT-FALSE over the payload's 15 bytes. Payload, most significant bit first: instance 4, flash 1, mode 3, counter 64,
 //! input code 9, held 3, input count 16, cursor x 10, cursor y 10.
 
 use crate::Mode;
@@ -47,6 +47,8 @@ pub struct Reading {
     pub instance: u8,
     /// What the guest shows.
     pub mode: Mode,
+    /// The marker's field flashes ([`crate::marker`]).
+    pub flash: bool,
     /// Ticks presented since boot (30 a second); stands still in [`Mode::Quiet`].
     pub counter: u64,
     /// The last press: a key's scancode of set 1 with bit 7 for the prefix 0xe0 (QEMU's "qnum"), or [`POINTER_BUTTON`]
@@ -70,7 +72,8 @@ pub type Cells = [bool; CELLS];
 pub fn encode(reading: &Reading) -> Cells {
     let mut writer = BitWriter::default();
     writer.put(u64::from(reading.instance), 4);
-    writer.put(reading.mode as u64, 4);
+    writer.put(u64::from(reading.flash), 1);
+    writer.put(reading.mode as u64, 3);
     writer.put(reading.counter, 64);
     writer.put(u64::from(reading.input_code), 9);
     writer.put(u64::from(reading.held.min(7)), 3);
@@ -155,7 +158,8 @@ pub fn decode(width: u32, height: u32, luma: impl Fn(u32, u32) -> u8) -> Option<
     let mut reader = BitReader { bytes: payload, position: 0 };
     let reading = Reading {
         instance: reader.take(4) as u8,
-        mode: Mode::from_index(reader.take(4) as u8)?,
+        flash: reader.take(1) == 1,
+        mode: Mode::from_index(reader.take(3) as u8)?,
         counter: reader.take(64),
         input_code: reader.take(9) as u16,
         held: reader.take(3) as u8,

@@ -9,18 +9,18 @@
 //! | up, down; wheel | train faster, slower |
 //! | space | whistle |
 //! | enter; left button, right button | place or remove track at the cursor; place, remove |
-//! | T, Q, B, Y | mode town, quiet, box, busy |
+//! | T, Q, B, Y, K | mode town, quiet, box, busy, marker (flash and click together once a second, see [`marker`]) |
 //! | F1, F2, F3 | 640x480, 800x600, 1024x768 |
 //! | M | music on, off |
 //! | P or middle button held | draws the pointer's way on the ground |
 //! | C | redraws everything, so wipes such drawings |
 //!
-//! Kernel command line: `instance=0..8 mode=town|quiet|box|busy size=640x480|800x600|1024x768 music=on|off
+//! Kernel command line: `instance=0..8 mode=town|quiet|box|busy|marker size=640x480|800x600|1024x768 music=on|off
 //! pointer=relative|absolute` (absolute by QEMU's vmmouse, which `-machine pc` has).
 //!
 //! Lines on the debug console (port 0xe9), each `loco: ` and then: `boot version=… instance=… mode=… size=… sb16=… mouse=…
 //! wheel=… absolute=…`, `ready`, `key code=0x1e pressed=1 count=5`, `button n=0 pressed=1 x=… y=… count=…`, `speed step=…`, `whistle`,
-//! `music on=1`, `mode name=…`, `size name=…`, `track place=X,Y` or `remove=X,Y` with `refused=outside|ground|train|nothing`,
+//! `music on=1`, `marker n=5`, `mode name=…`, `size name=…`, `track place=X,Y` or `remove=X,Y` with `refused=outside|ground|train|nothing`,
 //! `bad option WORD`, `cannot start: …`, `exception …`, `panic …`.
 #![cfg_attr(not(test), no_std)]
 
@@ -30,6 +30,7 @@ mod font;
 mod geometry;
 mod ground;
 mod layout;
+pub mod marker;
 mod math;
 mod mode;
 mod options;

@@ -51,6 +51,13 @@ impl Machine for Pc {
         }
     }
 
+    fn set_marker(&mut self, on: bool) -> bool {
+        if let Some(sound) = &mut self.sound {
+            sound.set_marker(on);
+        }
+        on && self.sound.is_some()
+    }
+
     fn set_ticking(&mut self, on: bool) {
         interrupts::set_timer(on.then_some(PIT_DIVISOR));
         if !on {
@@ -114,8 +121,10 @@ fn run(town: &mut Town<'_>, pc: &mut Pc, mut mouse: Option<Mouse>) -> ! {
             }
         }
         let blocks = SOUND.swap(0, Ordering::Relaxed);
-        if let (Some(sound), 1..) = (&mut pc.sound, blocks) {
-            sound.refill(blocks);
+        if let (Some(sound), 1..) = (&mut pc.sound, blocks)
+            && sound.refill(blocks)
+        {
+            town.click(pc);
         }
         let ticks = TICKS.swap(0, Ordering::Relaxed);
         if ticks > 0 {

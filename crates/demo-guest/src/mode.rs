@@ -12,11 +12,13 @@ pub enum Mode {
     Box = 2,
     /// The whole picture changes with every tick.
     Busy = 3,
+    /// Nothing moves, but once a second a field flashes while the sound card clicks ([`crate::marker`]).
+    Marker = 4,
 }
 
 impl Mode {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Town, Self::Quiet, Self::Box, Self::Busy];
+    pub const ALL: [Self; 5] = [Self::Town, Self::Quiet, Self::Box, Self::Busy, Self::Marker];
 
     /// The mode with this number.
     #[must_use]
@@ -38,6 +40,7 @@ impl Mode {
             Self::Quiet => "quiet",
             Self::Box => "box",
             Self::Busy => "busy",
+            Self::Marker => "marker",
         }
     }
 }

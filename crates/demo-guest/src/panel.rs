@@ -42,7 +42,7 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, status: &Status) {
     font::text(canvas, LEFT, 440.0, 2.0, "LOCO TOWN", TEXT);
     gauge(canvas, status, colour);
     font::text(canvas, LEFT, 459.0, 1.0, "UP/DOWN SPEED  SPACE WHISTLE  ENTER TRACK", MUTED);
-    font::text(canvas, LEFT, 469.0, 1.0, "MODE T Q B Y   SIZE F1-F3   MUSIC M", MUTED);
+    font::text(canvas, LEFT, 469.0, 1.0, "MODE T Q B Y K SIZE F1-F3   MUSIC M", MUTED);
     if status.music {
         note(canvas, 319.0, 474.0, colour);
     }
@@ -91,6 +91,7 @@ fn gauge(canvas: &mut Canvas<'_>, status: &Status, colour: u32) {
         Mode::Quiet => "QUIET",
         Mode::Box => "BOX",
         Mode::Busy => "BUSY",
+        Mode::Marker => "MARK",
     };
     font::text(canvas, 206.0, 447.0, 1.0, text, MUTED);
     for step in 0..crate::train::MAXIMUM_SPEED {

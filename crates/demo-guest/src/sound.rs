@@ -1,6 +1,6 @@
 //! What is heard, as a function of time: so any piece can be made anew at any moment, and in any order.
 
-use crate::whistle;
+use crate::{marker, whistle};
 
 /// Samples a second; one channel of 16 bits.
 pub const SAMPLE_RATE: u32 = 44_100;
@@ -36,13 +36,17 @@ pub struct Score {
     pub whistle: Option<u64>,
     /// First sample of the music; it goes on for ever.
     pub music: Option<u64>,
+    /// First sample of the marker, which begins with a click; it goes on for ever.
+    pub marker: Option<u64>,
 }
 
 impl Score {
     /// Whether anything is heard at `position` or later.
     #[must_use]
     pub fn sounds_from(&self, position: u64) -> bool {
-        self.music.is_some() || self.whistle.is_some_and(|start| position < start + WHISTLE_SAMPLES)
+        self.music.is_some()
+            || self.marker.is_some()
+            || self.whistle.is_some_and(|start| position < start + WHISTLE_SAMPLES)
     }
 
     /// Fills `samples` with what is heard from `position` on.
@@ -52,7 +56,8 @@ impl Score {
             let since = |start: Option<u64>| start.and_then(|start| at.checked_sub(start));
             let whistle = since(self.whistle).map_or(0, whistle_at);
             let music = since(self.music).map_or(0, music_at);
-            *sample = (whistle + music).clamp(-32768, 32767) as i16;
+            let marker = since(self.marker).map_or(0, marker_at);
+            *sample = (whistle + music + marker).clamp(-32768, 32767) as i16;
         }
     }
 }
@@ -68,6 +73,18 @@ fn whistle_at(position: u64) -> i64 {
     let turn = (edge << 31) / RAMP_SAMPLES;
     let gain = 32768 - sine((turn as u32).wrapping_add(1 << 30));
     (tone * gain) >> 16
+}
+
+const HUM_STEP: u32 = phase_step(marker::HUM_HZ as f64);
+const CLICK_STEP: u32 = ((marker::CLICK_TURNS as u64) << 32).div_ceil(marker::CLICK_SAMPLES) as u32;
+
+fn marker_at(position: u64) -> i64 {
+    let into = position % marker::PERIOD_SAMPLES;
+    let hum = (sine((position as u32).wrapping_mul(HUM_STEP)) * marker::HUM_PEAK) >> 15;
+    if into >= marker::CLICK_SAMPLES {
+        return hum;
+    }
+    hum + ((sine((into as u32).wrapping_mul(CLICK_STEP)) * marker::CLICK_PEAK) >> 15)
 }
 
 fn music_at(position: u64) -> i64 {
@@ -156,7 +173,7 @@ mod tests {
     fn the_whistle_is_the_tone_that_it_says() {
         let rate = f64::from(SAMPLE_RATE);
         let mut samples = vec![0i16; SAMPLE_RATE as usize * 2];
-        Score { whistle: Some(1000), music: None }.render(0, &mut samples);
+        Score { whistle: Some(1000), ..Score::default() }.render(0, &mut samples);
         let first = samples.iter().position(|sample| *sample != 0).unwrap();
         let last = samples.iter().rposition(|sample| *sample != 0).unwrap();
         let milliseconds = (last + 1 - first) as f64 * 1000.0 / rate;
@@ -184,7 +201,7 @@ mod tests {
 
     #[test]
     fn pieces_join_without_a_seam() {
-        let score = Score { whistle: Some(300), music: Some(50) };
+        let score = Score { whistle: Some(300), music: Some(50), marker: Some(20_000) };
         let mut whole = vec![0; 40_000];
         score.render(0, &mut whole);
         let mut pieces = vec![0; 40_000];
@@ -192,7 +209,7 @@ mod tests {
             score.render(i as u64 * 777, piece);
         }
         assert_eq!(whole, pieces);
-        assert!(whole.iter().all(|sample| sample.unsigned_abs() < 20_000));
+        assert!(whole[..20_000].iter().all(|sample| sample.unsigned_abs() < 20_000));
     }
 
     #[test]
@@ -200,16 +217,34 @@ mod tests {
         let mut samples = [1; 100];
         Score::default().render(12345, &mut samples);
         assert_eq!(samples, [0; 100]);
-        let score = Score { whistle: Some(10), music: None };
+        let score = Score { whistle: Some(10), ..Score::default() };
         assert!(score.sounds_from(10 + WHISTLE_SAMPLES - 1) && !score.sounds_from(10 + WHISTLE_SAMPLES));
-        assert!(Score { whistle: None, music: Some(0) }.sounds_from(u64::MAX - 1));
+        assert!(Score { music: Some(0), ..Score::default() }.sounds_from(u64::MAX - 1));
     }
 
     #[test]
     fn music_is_heard_and_quiet() {
         let mut samples = vec![0; SAMPLE_RATE as usize * 15];
-        Score { whistle: None, music: Some(0) }.render(0, &mut samples);
+        Score { music: Some(0), ..Score::default() }.render(0, &mut samples);
         let peak = samples.iter().map(|s| s.unsigned_abs()).max().unwrap();
         assert!((1500..5000).contains(&peak), "{peak}");
+    }
+
+    #[test]
+    fn clicks_begin_with_their_first_sample_and_are_a_period_apart() {
+        let mut samples = vec![0; 2 * marker::PERIOD_SAMPLES as usize + 1000];
+        Score { marker: Some(2048), ..Score::default() }.render(0, &mut samples);
+        let loud: Vec<usize> = (0..samples.len()).filter(|&n| samples[n].unsigned_abs() >= 8192).collect();
+        let begins: Vec<usize> =
+            (0..loud.len()).filter(|&n| n == 0 || loud[n] - loud[n - 1] > 1000).map(|n| loud[n]).collect();
+        assert_eq!(begins.len(), 2);
+        assert_eq!(begins[1] - begins[0], marker::PERIOD_SAMPLES as usize);
+        // A quarter of full scale is passed within a tenth of a millisecond.
+        assert!((2048..2048 + 5).contains(&begins[0]), "{begins:?}");
+        assert!(loud.iter().all(|&n| (n - 2048) % marker::PERIOD_SAMPLES as usize <= marker::CLICK_SAMPLES as usize));
+        let peak = samples.iter().map(|s| s.unsigned_abs()).max().unwrap();
+        assert!((i64::from(peak) - marker::CLICK_PEAK).abs() < 2 * marker::HUM_PEAK, "{peak}");
+        let rest = &samples[5000..40_000];
+        assert!(rest.iter().all(|s| s.unsigned_abs() <= 104) && rest.iter().any(|s| s.unsigned_abs() > 90));
     }
 }

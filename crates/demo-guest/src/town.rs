@@ -18,6 +18,9 @@ use crate::stage::{Dirty, Item, Items, Stage};
 use crate::track::{Track, cell_at};
 use crate::train::{CARS, Pose, Train};
 
+mod key;
+mod marker;
+
 /// What the town needs of the machine below it.
 pub trait Machine {
     /// Switches the screen to a resolution; what it shows is undefined until presented.
@@ -30,6 +33,8 @@ pub trait Machine {
     fn whistle(&mut self) -> bool;
     /// Starts or stops the music.
     fn set_music(&mut self, on: bool);
+    /// Starts or stops the marker's hum and clicks; whether [`Town::click`] will be called for each.
+    fn set_marker(&mut self, on: bool) -> bool;
     /// Whether ticks are wanted.
     fn set_ticking(&mut self, on: bool);
 }
@@ -44,23 +49,6 @@ pub struct Memory<'a> {
     pub frame: &'a mut [u32],
     /// [`crate::SPRITE_WORDS`].
     pub sprites: &'a mut [u32],
-}
-
-/// Set 1 scancodes (bit 7: prefix 0xe0) of the keys that do something.
-mod key {
-    pub(super) const UP: [u8; 2] = [0xc8, 0x48];
-    pub(super) const DOWN: [u8; 2] = [0xd0, 0x50];
-    pub(super) const SPACE: u8 = 0x39;
-    pub(super) const ENTER: [u8; 2] = [0x1c, 0x9c];
-    pub(super) const Q: u8 = 0x10;
-    pub(super) const T: u8 = 0x14;
-    pub(super) const B: u8 = 0x30;
-    pub(super) const Y: u8 = 0x15;
-    pub(super) const M: u8 = 0x32;
-    pub(super) const P: u8 = 0x19;
-    pub(super) const C: u8 = 0x2e;
-    pub(super) const F1: u8 = 0x3b;
-    pub(super) const F3: u8 = 0x3d;
 }
 
 const LEFT: u8 = 1;
@@ -97,6 +85,7 @@ pub struct Town<'a> {
     block_step: (i32, i32),
     items: Items,
     cells: barcode::Cells,
+    marker: marker::State,
 }
 
 impl<'a> Town<'a> {
@@ -128,6 +117,7 @@ impl<'a> Town<'a> {
             block_step: (5, 4),
             items: Items::new(),
             cells: [false; barcode::CELLS],
+            marker: marker::State::default(),
         }
     }
 
@@ -135,6 +125,9 @@ impl<'a> Town<'a> {
     pub fn start(&mut self, machine: &mut dyn Machine) {
         self.set_resolution(self.resolution, machine);
         machine.set_music(self.music);
+        if self.mode == Mode::Marker {
+            self.mark(true, machine);
+        }
         machine.set_ticking(self.mode != Mode::Quiet);
     }
 
@@ -161,6 +154,7 @@ impl<'a> Town<'a> {
                 let town = Rect::new(0, 0, self.stage.width, panel::top_row(self.stage.width));
                 self.present(town, machine);
             }
+            Mode::Marker => self.tick_marker(elapsed, machine),
             Mode::Quiet => {}
         }
         self.show_strip(machine);
@@ -186,6 +180,7 @@ impl<'a> Town<'a> {
             key::T => self.set_mode(Mode::Town, machine),
             key::Q => self.set_mode(Mode::Quiet, machine),
             key::B => self.set_mode(Mode::Box, machine),
+            key::K => self.set_mode(Mode::Marker, machine),
             key::Y => self.set_mode(Mode::Busy, machine),
             key::F1..=key::F3 => self.set_resolution(Resolution::ALL[usize::from(code - key::F1)], machine),
             key::M => {
@@ -277,8 +272,12 @@ impl<'a> Town<'a> {
 
     fn set_mode(&mut self, mode: Mode, machine: &mut dyn Machine) {
         if self.mode != mode {
+            let marked = self.mode == Mode::Marker;
             self.mode = mode;
             self.stage.scroll = 0;
+            if marked || mode == Mode::Marker {
+                self.mark(!marked, machine);
+            }
             self.refresh_whole(machine);
             self.show_status(machine);
             self.show_strip(machine);
@@ -428,6 +427,9 @@ impl<'a> Town<'a> {
 
     fn refresh_whole(&mut self, machine: &mut dyn Machine) {
         self.items = self.moving();
+        if self.mode == Mode::Marker {
+            self.draw_field();
+        }
         self.present(self.stage.whole(), machine);
     }
 
@@ -459,6 +461,7 @@ impl<'a> Town<'a> {
         Reading {
             instance: self.layout.instance,
             mode: self.mode,
+            flash: self.marker.is_lit(),
             counter: self.counter,
             input_code: self.input_code,
             input_count: self.input_count,

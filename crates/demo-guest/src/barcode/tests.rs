@@ -19,7 +19,8 @@ impl Random {
         let shift = self.below(64);
         Reading {
             instance: self.below(9) as u8,
-            mode: Mode::ALL[self.below(4) as usize],
+            mode: Mode::ALL[self.below(5) as usize],
+            flash: self.below(2) == 1,
             counter: self.next() >> shift,
             input_code: self.below(512) as u16,
             input_count: self.next() as u16,

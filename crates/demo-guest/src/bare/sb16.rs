@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use loco_demo_guest::marker::PERIOD_SAMPLES;
 use loco_demo_guest::sound::{SAMPLE_RATE, Score};
 
 use super::interrupts::{IRQ_SOUND, set_enabled};
@@ -85,7 +86,7 @@ impl Sound {
     /// Whistles; `false` while it still does.
     pub(crate) fn whistle(&mut self) -> bool {
         let position = self.position();
-        let whistle = Score { music: None, ..self.score };
+        let whistle = Score { whistle: self.score.whistle, ..Score::default() };
         if self.playing && whistle.sounds_from(position) && !self.is_stuck() {
             return false;
         }
@@ -109,14 +110,31 @@ impl Sound {
         }
     }
 
-    /// After an interrupt: fills what was played, stops when all is silent.
-    pub(crate) fn refill(&mut self, blocks: u32) {
-        if !self.playing {
+    /// Starts or stops hum and clicks.
+    pub(crate) fn set_marker(&mut self, on: bool) {
+        if on == self.score.marker.is_some() {
             return;
         }
+        // Some blocks ahead, so that the first click's block is told of by an interrupt too.
+        let from = self.begin() + RING as u64;
+        self.score.marker = on.then_some(from);
+        if on || self.playing {
+            self.resume();
+        }
+    }
+
+    /// After an interrupt: fills what was played, stops when all is silent. Whether the card has begun to read a block
+    /// that begins with a click.
+    pub(crate) fn refill(&mut self, blocks: u32) -> bool {
+        if !self.playing {
+            return false;
+        }
+        let mut clicks = false;
         for _ in 0..blocks {
             let block = self.played;
             self.played += 1;
+            let since = self.score.marker.and_then(|from| self.position().checked_sub(from));
+            clicks |= since.is_some_and(|since| since % PERIOD_SAMPLES == 0);
             let ahead = block + BLOCKS as u64;
             self.fill(ahead);
         }
@@ -129,6 +147,7 @@ impl Sound {
                 self.stop();
             }
         }
+        clicks
     }
 
     /// First sample of what may begin now: the ring's start, or behind what the card may already have read.

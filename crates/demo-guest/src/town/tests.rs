@@ -13,6 +13,8 @@ struct Screen {
     lines: Vec<String>,
     ticking: bool,
     whistles: usize,
+    has_sound: bool,
+    clicks: bool,
 }
 
 impl Screen {
@@ -26,6 +28,8 @@ impl Screen {
             lines: Vec::new(),
             ticking: true,
             whistles: 0,
+            has_sound: true,
+            clicks: false,
         }
     }
 
@@ -70,6 +74,11 @@ impl Machine for Screen {
     }
 
     fn set_music(&mut self, _on: bool) {}
+
+    fn set_marker(&mut self, on: bool) -> bool {
+        self.clicks = on;
+        on && self.has_sound
+    }
 
     fn set_ticking(&mut self, on: bool) {
         self.ticking = on;
@@ -251,5 +260,64 @@ fn any_input_is_survived() {
             }
         }
         assert_eq!(screen.read(), Some(town.reading()));
+    });
+}
+
+/// The field's light squares, by the pixels in their middles.
+fn field(screen: &Screen) -> u16 {
+    let (width, height) = (screen.width as u32, screen.height as u32);
+    (0..16).fold(0, |bits, index| {
+        let (x, y, w, h) = crate::marker::square_rect(index, width, height);
+        let pixel = screen.pixels[(y + h / 2) as usize * screen.width + (x + w / 2) as usize];
+        bits | u16::from(pixel & 0xff > 0x80) << index
+    })
+}
+
+#[test]
+fn the_marker_flashes_with_the_click_and_goes_without_a_trace() {
+    use crate::marker::{FLASH, FLASH_TICKS, REST};
+    for resolution in Resolution::ALL {
+        with_town(Options { mode: Mode::Quiet, resolution, ..Options::default() }, |town, screen| {
+            let before = screen.pixels.clone();
+            town.click(screen);
+            assert!(screen.pixels == before, "no marker, no flash");
+            town.key(press(key::K), screen);
+            assert!(screen.clicks && screen.ticking);
+            assert_eq!((field(screen), screen.read().unwrap().flash), (REST, false));
+            town.click(screen);
+            let reading = screen.read().unwrap();
+            assert_eq!((field(screen), reading.flash, reading.mode), (FLASH, true, Mode::Marker));
+            assert_eq!(screen.lines.last().unwrap(), "loco: marker n=1");
+            town.tick(u64::from(FLASH_TICKS) - 1, screen);
+            assert_eq!(field(screen), FLASH);
+            town.tick(1, screen);
+            assert_eq!((field(screen), screen.read().unwrap().flash), (REST, false));
+            town.tick(100, screen);
+            assert_eq!(field(screen), REST, "the card says when");
+            town.key(press(key::C), screen);
+            assert_eq!(field(screen), REST, "redrawn with the rest");
+            town.key(press(key::Q), screen);
+            assert!(!screen.clicks);
+            let (_, top, _, _) = barcode::region(screen.width as u32, screen.height as u32);
+            let town_above = top as usize * 9 / 10 * screen.width;
+            let differ = (0..town_above).filter(|&n| screen.pixels[n] != before[n]).count();
+            assert_eq!(differ, 0, "the town is back");
+        });
+    }
+}
+
+#[test]
+fn without_a_card_the_marker_flashes_by_itself() {
+    with_town(Options::default(), |town, screen| {
+        screen.has_sound = false;
+        town.key(press(key::K), screen);
+        let flashes = (0..95).filter(|_| {
+            town.tick(1, screen);
+            screen.lines.last().is_some_and(|line| line.starts_with("loco: marker")) && {
+                screen.lines.push(String::new());
+                true
+            }
+        });
+        assert_eq!(flashes.count(), 3);
     });
 }
