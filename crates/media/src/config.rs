@@ -68,11 +68,13 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// A video encoder, by its GStreamer element.
+/// A video encoder: a library that is called directly, or a GStreamer element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EncoderKind {
-    /// `x264enc`: H.264, the cheapest one measured.
+    /// The library `libx264` itself, told which macroblocks did not change: the cheapest one measured.
+    LibX264,
+    /// `x264enc`: the same library where its own interface is not one that we know.
     X264,
     /// `openh264enc`: H.264 where x264 is not installed.
     OpenH264,
@@ -82,12 +84,13 @@ pub enum EncoderKind {
 
 impl EncoderKind {
     /// All, in the order of preference.
-    pub const ALL: [Self; 3] = [Self::X264, Self::OpenH264, Self::Vp8];
+    pub const ALL: [Self; 4] = [Self::LibX264, Self::X264, Self::OpenH264, Self::Vp8];
 
-    /// The GStreamer element's name.
+    /// The library's or the GStreamer element's name.
     #[must_use]
-    pub const fn element(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
+            Self::LibX264 => "libx264",
             Self::X264 => "x264enc",
             Self::OpenH264 => "openh264enc",
             Self::Vp8 => "vp8enc",
@@ -129,6 +132,23 @@ impl Default for SenderConfig {
     }
 }
 
+/// A TURN server: carries the media where no direct path is open.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayServer {
+    /// `turn:HOST:PORT`, by UDP.
+    pub url: String,
+    /// Who asks.
+    pub user: String,
+    /// Never logged.
+    pub password: String,
+}
+
+impl fmt::Debug for RelayServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayServer").field("url", &self.url).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// Where a [`crate::Receiver`] connects to.
 pub struct ReceiverConfig {
     /// The agent's WHEP endpoint, for example `http://127.0.0.1:8080/whep`.
@@ -137,6 +157,8 @@ pub struct ReceiverConfig {
     pub token: Option<String>,
     /// Local address of the media socket; `None`: loopback when the URL's host is a loopback address, else any.
     pub bind: Option<IpAddr>,
+    /// A relay, used where nothing else works.
+    pub relay: Option<RelayServer>,
     /// Gets the received sound packets; `None`: no sound is asked for.
     pub sound: Option<Box<dyn PacketSink>>,
 }
@@ -145,7 +167,7 @@ impl ReceiverConfig {
     /// A receiver of `whep_url` without token and sound.
     #[must_use]
     pub fn new(whep_url: impl Into<String>) -> Self {
-        Self { whep_url: whep_url.into(), token: None, bind: None, sound: None }
+        Self { whep_url: whep_url.into(), token: None, bind: None, relay: None, sound: None }
     }
 }
 
@@ -155,6 +177,7 @@ impl fmt::Debug for ReceiverConfig {
             .field("whep_url", &self.whep_url)
             .field("token", &self.token.as_ref().map(|_| "…"))
             .field("bind", &self.bind)
+            .field("relay", &self.relay)
             .field("sound", &self.sound.is_some())
             .finish()
     }

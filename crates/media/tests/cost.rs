@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Agent, SIZE, Viewer, fill, grey_canvas};
-use loco_media::SenderConfig;
+use loco_media::{EncoderKind, SenderConfig};
 use loco_model::Size;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -42,10 +42,10 @@ fn picture(size: Size, step: u32, busy: bool) -> Vec<u8> {
         .collect()
 }
 
-fn measure(size: Size, busy: bool, seconds: u32) {
+fn measure(encoder: EncoderKind, size: Size, busy: bool, seconds: u32) {
     let (send, receive) = (runtime("send", 1), runtime("receive", 1));
-    let agent =
-        send.block_on(send.spawn(Agent::start(SenderConfig::default(), grey_canvas(size, 60)))).expect("starts");
+    let config = SenderConfig { encoders: vec![encoder], ..SenderConfig::default() };
+    let agent = send.block_on(send.spawn(Agent::start(config, grey_canvas(size, 60)))).expect("starts");
     let url = agent.url();
     let viewer = receive.block_on(receive.spawn(async move { Viewer::start(url) })).expect("starts");
     receive.block_on(viewer.connected());
@@ -66,7 +66,8 @@ fn measure(size: Size, busy: bool, seconds: u32) {
     waits.sort_unstable();
     let at = |share: usize| waits[(waits.len() - 1) * share / 100] as f64 / 1_000.0;
     println!(
-        "{}x{} {}: update -> decoded p50 {:.2} p95 {:.2} ms",
+        "{} {}x{} {}: update -> decoded p50 {:.2} p95 {:.2} ms",
+        encoder.name(),
         size.width,
         size.height,
         if busy { "busy" } else { "box" },
@@ -85,8 +86,10 @@ fn measure(size: Size, busy: bool, seconds: u32) {
 #[test]
 #[ignore = "measures; the machine must be quiet"]
 fn cost_of_one_chain() {
-    measure(SIZE, false, 8);
-    measure(Size::new(1024, 768), true, 5);
+    for encoder in [EncoderKind::LibX264, EncoderKind::X264] {
+        measure(encoder, SIZE, false, 8);
+        measure(encoder, Size::new(1024, 768), true, 5);
+    }
 }
 
 /// How sharp a picture is that stands still after motion.

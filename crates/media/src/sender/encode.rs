@@ -42,7 +42,7 @@ impl Line {
             let kind = choose_encoder(kinds, self.codec)?;
             // The old one first: two at once would be of no use.
             self.encoder = None;
-            tracing::info!(encoder = kind.element(), width = size.width, height = size.height, "encoding");
+            tracing::info!(encoder = kind.name(), width = size.width, height = size.height, "encoding");
             self.encoder = Some(Encoder::new(kind, size, rates.0, rates.1)?);
             self.rates = rates;
         }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 use tokio::sync::watch;
 
-/// Changes are remembered per band of this many rows: a row of macroblocks.
-pub(crate) const BAND_ROWS: u32 = 16;
+/// Changes are remembered per square of this many pixels: a macroblock.
+pub(crate) const BLOCK_SIDE: u32 = 16;
 /// Bytes of a pixel: blue, green, red, unused.
 const PIXEL_BYTES: usize = 4;
 /// Largest picture that is taken: bounds what a guest can make us allocate.
@@ -35,7 +35,9 @@ struct Picture {
     size: Option<Size>,
     /// Tightly packed rows of BGRx.
     pixels: Vec<u8>,
-    /// Generation in which each band last changed.
+    /// Generation in which each block last changed, row by row.
+    blocks: Vec<u64>,
+    /// The newest of each row of blocks, so that unchanged rows are passed over at a glance.
     bands: Vec<u64>,
     /// Counts changes of the picture.
     generation: u64,
@@ -71,23 +73,32 @@ pub(crate) struct CanvasView<'a> {
     pub(crate) size: Size,
     pub(crate) pixels: &'a [u8],
     pub(crate) generation: u64,
+    blocks: &'a [u64],
     bands: &'a [u64],
 }
 
 impl CanvasView<'_> {
-    /// Runs of rows that changed after `generation`, as `first..end`.
-    pub(crate) fn rows_since(&self, generation: u64) -> impl Iterator<Item = std::ops::Range<u32>> {
-        let height = self.size.height;
-        let mut band = 0;
-        std::iter::from_fn(move || {
-            while band < self.bands.len() && self.bands[band] <= generation {
-                band += 1;
-            }
-            let first = band;
-            while band < self.bands.len() && self.bands[band] > generation {
-                band += 1;
-            }
-            (first < band).then(|| first as u32 * BAND_ROWS..(band as u32 * BAND_ROWS).min(height))
+    /// What changed after `generation`: runs of blocks within a row of blocks, in pixels, cut to the picture.
+    pub(crate) fn changed_since(&self, generation: u64) -> impl Iterator<Item = Rect> {
+        let columns = self.size.width.div_ceil(BLOCK_SIDE) as usize;
+        let changed_bands = self.bands.iter().enumerate().filter(move |(_, newest)| **newest > generation);
+        changed_bands.flat_map(move |(band, _)| {
+            let blocks = &self.blocks[band * columns..(band + 1) * columns];
+            let mut column = 0;
+            std::iter::from_fn(move || {
+                while column < columns && blocks[column] <= generation {
+                    column += 1;
+                }
+                let first = column;
+                while column < columns && blocks[column] > generation {
+                    column += 1;
+                }
+                (first < column).then(|| {
+                    let (x, y) = (first as u32 * BLOCK_SIDE, band as u32 * BLOCK_SIDE);
+                    let right = (column as u32 * BLOCK_SIDE).min(self.size.width);
+                    Rect::new(x, y, right - x, BLOCK_SIDE.min(self.size.height - y))
+                })
+            })
         })
     }
 
@@ -136,10 +147,12 @@ impl Canvas {
             picture.size = Some(size);
             picture.pixels.clear();
             picture.pixels.resize(size.area() as usize * PIXEL_BYTES, 0);
+            // All blocks are newer than whatever anyone has seen, also where the new picture is black.
+            let (generation, bands) = (picture.generation + 1, size.height.div_ceil(BLOCK_SIDE) as usize);
             picture.bands.clear();
-            // All bands are newer than whatever anyone has seen, also where the new picture is black.
-            let generation = picture.generation + 1;
-            picture.bands.resize(size.height.div_ceil(BAND_ROWS) as usize, generation);
+            picture.bands.resize(bands, generation);
+            picture.blocks.clear();
+            picture.blocks.resize(bands * size.width.div_ceil(BLOCK_SIDE) as usize, generation);
             picture.copy(Rect::new(0, 0, size.width, size.height), stride, bytes);
             picture.finish(true)
         } else {
@@ -166,6 +179,7 @@ impl Canvas {
             picture.pixels.fill(0);
             let generation = picture.generation + 1;
             picture.bands.fill(generation);
+            picture.blocks.fill(generation);
         }
         picture.finish(changed).then(|| self.announce(picture)).is_some()
     }
@@ -217,7 +231,8 @@ impl Canvas {
     pub(crate) fn read<R>(&self, look: impl FnOnce(CanvasView<'_>) -> R) -> Option<R> {
         let picture = self.inner.picture.lock();
         let size = picture.size?;
-        Some(look(CanvasView { size, pixels: &picture.pixels, generation: picture.generation, bands: &picture.bands }))
+        let Picture { pixels, blocks, bands, generation, .. } = &*picture;
+        Some(look(CanvasView { size, pixels, generation: *generation, blocks, bands }))
     }
 
     /// Tells `listener` of every change from now on, as long as it lives.
@@ -232,7 +247,7 @@ impl Canvas {
 // === impl Picture ===
 
 impl Picture {
-    /// Copies rows that differ and marks their bands; returns whether any did.
+    /// Copies what differs and marks its blocks; returns whether anything did.
     fn copy(&mut self, rect: Rect, stride: usize, bytes: &[u8]) -> bool {
         let row_bytes = rect.width as usize * PIXEL_BYTES;
         let needed = (rect.height as usize).saturating_sub(1).saturating_mul(stride).saturating_add(row_bytes);
@@ -244,16 +259,29 @@ impl Picture {
             return false;
         }
         let width = self.size.unwrap_or_default().width as usize;
-        let next = self.generation + 1;
+        let (next, columns) = (self.generation + 1, width.div_ceil(BLOCK_SIDE as usize));
         let mut changed = false;
         for row in 0..rect.height {
             let to = ((rect.y + row) as usize * width + rect.x as usize) * PIXEL_BYTES;
             let from = row as usize * stride;
             let (old, new) = (&mut self.pixels[to..to + row_bytes], &bytes[from..from + row_bytes]);
-            if *old != *new {
-                old.copy_from_slice(new);
-                self.bands[((rect.y + row) / BAND_ROWS) as usize] = next;
-                changed = true;
+            if *old == *new {
+                continue;
+            }
+            changed = true;
+            let band = ((rect.y + row) / BLOCK_SIDE) as usize;
+            self.bands[band] = next;
+            let blocks = &mut self.blocks[band * columns..(band + 1) * columns];
+            let mut x = rect.x;
+            while x < rect.right() {
+                let end = ((x / BLOCK_SIDE + 1) * BLOCK_SIDE).min(rect.right());
+                let part = (x - rect.x) as usize * PIXEL_BYTES..(end - rect.x) as usize * PIXEL_BYTES;
+                let block = &mut blocks[(x / BLOCK_SIDE) as usize];
+                if *block == next || old[part.clone()] != new[part.clone()] {
+                    *block = next;
+                    old[part.clone()].copy_from_slice(&new[part]);
+                }
+                x = end;
             }
         }
         changed
@@ -301,16 +329,27 @@ mod tests {
     }
 
     #[test]
-    fn changed_rows_are_told_in_bands() {
-        let canvas = canvas(0);
+    fn changes_are_told_in_blocks() {
+        let size = Size::new(50, 40);
+        let canvas = Canvas::new();
+        assert!(canvas.scanout(size, 200, &filled(size, 0)));
         let generation = canvas.read(|view| view.generation).expect("a picture");
+        let changed = |since| canvas.read(|view| view.changed_since(since).collect::<Vec<_>>()).expect("a picture");
+        let all = vec![Rect::new(0, 0, 50, 16), Rect::new(0, 16, 50, 16), Rect::new(0, 32, 50, 8)];
+        assert_eq!(changed(0), all, "cut to the picture");
+        assert!(changed(generation).is_empty());
         canvas.update(Rect::new(0, 17, 1, 1), 4, &[1; 4]);
-        canvas.update(Rect::new(0, 39, 1, 1), 4, &[1; 4]);
-        let rows = |since| canvas.read(|view| view.rows_since(since).collect::<Vec<_>>()).expect("a picture");
-        assert_eq!(rows(generation), vec![16..40]);
-        assert_eq!(rows(generation + 1), vec![32..40], "the last band ends with the picture");
-        assert_eq!(rows(0), vec![0..40]);
-        assert!(rows(generation + 2).is_empty());
+        // Full rows of which one pixel in the second and one in the last column of blocks differ.
+        let mut rows = filled(Size::new(50, 2), 0);
+        rows[20 * 4] = 1;
+        rows[(50 + 49) * 4] = 1;
+        canvas.update(Rect::new(0, 38, 50, 2), 200, &rows);
+        let last = vec![Rect::new(16, 32, 16, 8), Rect::new(48, 32, 2, 8)];
+        assert_eq!(changed(generation), [vec![Rect::new(0, 16, 16, 16)], last.clone()].concat());
+        assert_eq!(changed(generation + 1), last);
+        assert!(changed(generation + 2).is_empty());
+        let shown = canvas.screenshot().expect("a picture").pixels;
+        assert_eq!(shown.iter().filter(|byte| **byte != 0).count(), 3 + 2, "each change arrived");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! `Y = (66 R + 129 G + 25 B + 128) / 256 + 16`, `U = (-38 R - 74 G + 112 B + 128) / 256 + 128`,
 //! `V = (112 R - 94 G - 18 B + 128) / 256 + 128`; chroma from the mean of 2x2 pixels.
 
+use std::ops::Range;
+
 /// The three planes of an I420 picture, writable. Chroma planes have half the width and height, rounded up.
 pub struct I420Planes<'a> {
     /// Luma.
@@ -18,26 +20,28 @@ pub struct I420Planes<'a> {
     pub uv_stride: usize,
 }
 
-/// Converts the rows `rows` (its start even) of a picture whose BGRx rows are `bgrx_stride` bytes apart, `width` pixels
-/// wide and `height` high. Rows and columns beyond an odd edge repeat the last.
-pub fn bgrx_rows_to_i420(
+/// Converts the columns and rows `columns` x `rows` (both start even) of a picture that is `height` high and whose BGRx
+/// rows are `bgrx_stride` bytes apart. Rows and columns beyond an odd edge repeat the last.
+pub fn bgrx_to_i420(
     bgrx: &[u8],
     bgrx_stride: usize,
-    width: usize,
     height: usize,
-    rows: std::ops::Range<usize>,
+    columns: Range<usize>,
+    rows: Range<usize>,
     planes: &mut I420Planes<'_>,
 ) {
+    let halves = columns.start / 2..columns.end.div_ceil(2);
     let mut row = rows.start & !1;
     while row < rows.end {
         let pair = [row, (row + 1).min(height - 1)];
-        let [upper, lower] = pair.map(|r| &bgrx[r * bgrx_stride..r * bgrx_stride + width * 4]);
-        luma_row(upper, &mut planes.y[row * planes.y_stride..][..width]);
+        let [upper, lower] =
+            pair.map(|r| &bgrx[r * bgrx_stride + columns.start * 4..r * bgrx_stride + columns.end * 4]);
+        luma_row(upper, &mut planes.y[row * planes.y_stride..][columns.clone()]);
         if pair[1] != row {
-            luma_row(lower, &mut planes.y[pair[1] * planes.y_stride..][..width]);
+            luma_row(lower, &mut planes.y[pair[1] * planes.y_stride..][columns.clone()]);
         }
-        let (at, half) = (row / 2 * planes.uv_stride, width.div_ceil(2));
-        chroma_row(upper, lower, &mut planes.u[at..at + half], &mut planes.v[at..at + half]);
+        let at = row / 2 * planes.uv_stride;
+        chroma_row(upper, lower, &mut planes.u[at..][halves.clone()], &mut planes.v[at..][halves.clone()]);
         row += 2;
     }
 }
@@ -77,12 +81,18 @@ fn chroma_row(upper: &[u8], lower: &[u8], u: &mut [u8], v: &mut [u8]) {
 mod tests {
     use super::*;
 
-    fn convert(width: usize, height: usize, bgrx: &[u8], rows: std::ops::Range<usize>) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    fn convert(
+        width: usize,
+        height: usize,
+        bgrx: &[u8],
+        columns: Range<usize>,
+        rows: Range<usize>,
+    ) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
         let (mut y, mut u, mut v) =
             (vec![0; width * height], vec![0; half_width * half_height], vec![0; half_width * half_height]);
         let mut planes = I420Planes { y: &mut y, u: &mut u, v: &mut v, y_stride: width, uv_stride: half_width };
-        bgrx_rows_to_i420(bgrx, width * 4, width, height, rows, &mut planes);
+        bgrx_to_i420(bgrx, width * 4, height, columns, rows, &mut planes);
         (y, u, v)
     }
 
@@ -97,16 +107,18 @@ mod tests {
             ([255, 0, 0], [41, 240, 110]),
             ([191, 191, 191], [180, 128, 128]),
         ] {
-            let (ys, us, vs) = convert(3, 3, &[b, g, r, 77].repeat(9), 0..3);
+            let (ys, us, vs) = convert(3, 3, &[b, g, r, 77].repeat(9), 0..3, 0..3);
             let near = |got: &[u8], want: u8| got.iter().all(|g| g.abs_diff(want) <= 1);
             assert!(near(&ys, y) && near(&us, u) && near(&vs, v), "{r} {g} {b}: {ys:?} {us:?} {vs:?}");
         }
     }
 
     #[test]
-    fn only_the_asked_rows_are_touched() {
-        let (y, u, _) = convert(4, 6, &[255; 96], 2..4);
+    fn only_what_is_asked_for_is_touched() {
+        let (y, u, _) = convert(4, 6, &[255; 96], 0..4, 2..4);
         assert_eq!(y, [[0; 8], [235; 8], [0; 8]].concat());
         assert_eq!(u, [0, 0, 128, 128, 0, 0]);
+        let (y, u, _) = convert(4, 2, &[255; 32], 2..4, 0..2);
+        assert_eq!((y, u), (vec![0, 0, 235, 235, 0, 0, 235, 235], vec![0, 128]));
     }
 }

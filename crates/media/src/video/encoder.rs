@@ -1,81 +1,38 @@
 //! Pictures to H.264 or VP8.
 
-use super::canvas::Canvas;
-use super::convert::{I420Planes, bgrx_rows_to_i420};
-use super::element::{Element, init, is_installed};
+use super::canvas::{BLOCK_SIDE, Canvas};
+use super::convert::{I420Planes, bgrx_to_i420};
+use super::element::{init, is_installed};
+use super::element_encoder::ElementEncoder;
+use super::x264;
 use crate::config::EncoderKind;
 use crate::error::MediaError;
 use crate::transport::VideoCodec;
 use bytes::Bytes;
-use gstreamer as gst;
-use gstreamer_video as gst_video;
-use loco_model::Size;
+use loco_model::{Rect, Size};
 
-/// The encoder's idea of the frame rate: its rate control spends `bit_rate / 30` on a frame. Frames come irregularly;
-/// `0/1` would cost a whole frame of delay.
-const NOMINAL_FPS: u32 = 30;
+/// The encoder's idea of the frame rate: its rate control spends `bit_rate / 30` on a frame. Frames come irregularly.
+pub(super) const NOMINAL_FPS: u32 = 30;
+/// How many milliseconds of the bit rate one moment may have to itself.
+pub(super) const BURST_MS: u32 = 300;
+/// A small moving thing on a still screen could have the whole rate to itself; finer steps than these are not seen,
+/// only sent and decoded.
+pub(super) const FINEST_QUANTISER: u32 = 18;
 /// Smallest side that every encoder takes.
 const MIN_SIDE: u32 = 16;
 
 impl EncoderKind {
     pub(crate) const fn codec(self) -> VideoCodec {
         match self {
-            Self::X264 | Self::OpenH264 => VideoCodec::H264,
+            Self::LibX264 | Self::X264 | Self::OpenH264 => VideoCodec::H264,
             Self::Vp8 => VideoCodec::Vp8,
         }
     }
 
-    const fn output_caps(self) -> &'static str {
+    fn is_installed(self) -> bool {
         match self {
-            Self::X264 | Self::OpenH264 => {
-                "video/x-h264,stream-format=byte-stream,alignment=au,profile=constrained-baseline"
-            }
-            Self::Vp8 => "video/x-vp8",
-        }
-    }
-
-    /// Settings as measured: no frame is kept back, no second thread, no periodic key frames.
-    const fn properties(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::X264 => &[
-                ("tune", "zerolatency"),
-                ("speed-preset", "ultrafast"),
-                ("threads", "1"),
-                ("sliced-threads", "false"),
-                ("key-int-max", "1000000"),
-                ("vbv-buf-capacity", "300"),
-                // A small moving thing on a still screen could have the whole rate to itself; finer steps than these
-                // are not seen, only sent and decoded (GStreamer's default is 10).
-                ("qp-min", "18"),
-                ("aud", "false"),
-            ],
-            Self::OpenH264 => &[
-                ("complexity", "low"),
-                ("rate-control", "bitrate"),
-                ("gop-size", "1000000"),
-                ("multi-thread", "1"),
-                ("usage-type", "screen"),
-            ],
-            Self::Vp8 => &[
-                ("deadline", "1"),
-                ("cpu-used", "8"),
-                ("threads", "1"),
-                ("end-usage", "cbr"),
-                ("keyframe-max-dist", "1000000"),
-                ("lag-in-frames", "0"),
-                ("buffer-size", "500"),
-                ("buffer-initial-size", "300"),
-                ("buffer-optimal-size", "400"),
-            ],
-        }
-    }
-
-    /// Name of the rate's property, and bits a second in one of its units.
-    const fn rate(self) -> (&'static str, u32) {
-        match self {
-            Self::X264 => ("bitrate", 1_000),
-            Self::OpenH264 => ("bitrate", 1),
-            Self::Vp8 => ("target-bitrate", 1),
+            Self::LibX264 => x264::library().is_ok(),
+            Self::X264 | Self::OpenH264 | Self::Vp8 => is_installed(self.name()),
         }
     }
 }
@@ -84,8 +41,8 @@ impl EncoderKind {
 pub(crate) fn choose(kinds: &[EncoderKind], codec: VideoCodec) -> Result<EncoderKind, MediaError> {
     init()?;
     let fitting = || kinds.iter().copied().filter(|kind| kind.codec() == codec);
-    fitting().find(|kind| is_installed(kind.element())).ok_or_else(|| {
-        let names: Vec<_> = fitting().map(EncoderKind::element).collect();
+    fitting().find(|kind| kind.is_installed()).ok_or_else(|| {
+        let names: Vec<_> = fitting().map(EncoderKind::name).collect();
         MediaError::NoEncoder(if names.is_empty() { format!("(none for {})", codec.name()) } else { names.join(", ") })
     })
 }
@@ -96,55 +53,104 @@ pub(crate) struct Encoded {
     pub(crate) is_key: bool,
 }
 
-/// An encoder for one picture size, with the I420 picture that it keeps between frames.
+/// An encoder for one picture size.
 pub(crate) struct Encoder {
     kind: EncoderKind,
-    element: Element,
-    info: gst_video::VideoInfo,
-    /// The picture as it was last encoded; only what changed since is converted.
-    picture: Option<gst::Buffer>,
-    /// Canvas generation that `picture` shows.
-    shows: u64,
-    /// Size of the canvas for which this was made.
+    codec: Codec,
+    source: Source,
+}
+
+enum Codec {
+    X264(Box<x264::Encoder>),
+    Element(Box<ElementEncoder>),
+}
+
+/// The canvas as an encoder sees it: in I420, only what changed since the last frame converted.
+pub(super) struct Source {
+    /// Of the canvas for which this was made.
     size: Size,
+    /// Width and height of the encoded picture: even.
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// Canvas generation that the encoder's picture shows; 0: nothing yet.
+    shows: u64,
+}
+
+impl Source {
+    /// Converts what changed since the last call, and tells `changed` each rectangle of it. `None` when the canvas has
+    /// another size by now.
+    pub(super) fn convert(
+        &mut self,
+        canvas: &Canvas,
+        planes: &mut I420Planes<'_>,
+        mut changed: impl FnMut(Rect),
+    ) -> Option<()> {
+        let (width, height) = (self.width as usize, self.height as usize);
+        self.shows = canvas
+            .read(|view| {
+                (view.size == self.size).then(|| {
+                    for rect in view.changed_since(self.shows) {
+                        let columns = rect.x as usize..(rect.right() as usize).min(width);
+                        let rows = rect.y as usize..(rect.bottom() as usize).min(height);
+                        // A last odd column or row may have a block of its own.
+                        if !columns.is_empty() && !rows.is_empty() {
+                            bgrx_to_i420(view.pixels, view.stride(), height, columns, rows, planes);
+                            changed(rect);
+                        }
+                    }
+                    view.generation
+                })
+            })
+            .flatten()?;
+        Some(())
+    }
+
+    /// Macroblocks in a row, and rows of them.
+    pub(super) const fn blocks(&self) -> (usize, usize) {
+        (self.width.div_ceil(BLOCK_SIDE) as usize, self.height.div_ceil(BLOCK_SIDE) as usize)
+    }
+
+    /// The encoder's picture is a new, empty one.
+    pub(super) const fn forget(&mut self) {
+        self.shows = 0;
+    }
 }
 
 impl Encoder {
     /// An encoder for a canvas of `size`, whose sides are cut to even numbers. The first frame is a key frame.
     pub(crate) fn new(kind: EncoderKind, size: Size, bit_rate: u32, max_fps: u32) -> Result<Self, MediaError> {
-        init()?;
-        let failed = |reason: String| MediaError::Codec { element: kind.element(), reason };
         if size.width < MIN_SIDE || size.height < MIN_SIDE {
-            return Err(failed(format!("a picture of {}x{} is too small", size.width, size.height)));
+            let reason = format!("a picture of {}x{} is too small", size.width, size.height);
+            return Err(MediaError::Codec { element: kind.name(), reason });
         }
-        let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, size.width & !1, size.height & !1)
-            .fps(gst::Fraction::new(NOMINAL_FPS as i32, 1))
-            .colorimetry(&gst_video::VideoColorimetry::new(
-                gst_video::VideoColorRange::Range16_235,
-                gst_video::VideoColorMatrix::Bt601,
-                gst_video::VideoTransferFunction::Bt709,
-                gst_video::VideoColorPrimaries::Smpte170m,
-            ))
-            .build()
-            .map_err(|e| failed(e.to_string()))?;
-        let input = info.to_caps().map_err(|e| failed(e.to_string()))?;
-        let output = kind.output_caps().parse::<gst::Caps>().map_err(|e| failed(e.to_string()))?;
-        let (rate, unit) = kind.rate();
-        let value = element_rate(bit_rate, max_fps, unit).to_string();
-        let properties: Vec<_> = kind.properties().iter().copied().chain([(rate, value.as_str())]).collect();
-        let element = Element::new(kind.element(), &properties, &input, &output)?;
-        let picture = gst::Buffer::with_size(info.size()).map_err(|e| failed(e.to_string()))?;
-        Ok(Self { kind, element, info, picture: Some(picture), shows: 0, size })
+        let source = Source { size, width: size.width & !1, height: size.height & !1, shows: 0 };
+        let rate = encoder_rate(bit_rate, max_fps);
+        let codec = match kind {
+            EncoderKind::LibX264 => Codec::X264(Box::new(x264::Encoder::new(&source, rate)?)),
+            EncoderKind::X264 | EncoderKind::OpenH264 | EncoderKind::Vp8 => {
+                Codec::Element(Box::new(ElementEncoder::new(kind, &source, rate)?))
+            }
+        };
+        Ok(Self { kind, codec, source })
     }
 
     pub(crate) const fn size(&self) -> Size {
-        self.size
+        self.source.size
     }
 
     /// From the next frame on.
-    pub(crate) fn set_rate(&self, bit_rate: u32, max_fps: u32) {
-        let (rate, unit) = self.kind.rate();
-        self.element.set(rate, element_rate(bit_rate, max_fps, unit));
+    pub(crate) fn set_rate(&mut self, bit_rate: u32, max_fps: u32) {
+        let rate = encoder_rate(bit_rate, max_fps);
+        let set = match &mut self.codec {
+            Codec::X264(encoder) => encoder.set_rate(rate),
+            Codec::Element(encoder) => {
+                encoder.set_rate(rate);
+                Ok(())
+            }
+        };
+        if let Err(error) = set {
+            tracing::warn!(%error, bit_rate, "the encoder keeps its bit rate");
+        }
     }
 
     /// Encodes the canvas as it is now; `None` where the encoder made nothing of it, an error where the canvas has
@@ -155,89 +161,22 @@ impl Encoder {
         presented_us: u64,
         key: bool,
     ) -> Result<Option<Encoded>, MediaError> {
-        let element = self.kind.element();
-        let failed = |reason: &str| MediaError::Codec { element, reason: reason.to_owned() };
-        let mut buffer = match self.picture.take() {
-            Some(buffer) if buffer.is_writable() => buffer,
-            // The element still holds the last one: go on with a copy, so that only changes need converting.
-            Some(buffer) => buffer.copy_deep().map_err(|_| failed("no memory"))?,
-            None => {
-                self.shows = 0;
-                gst::Buffer::with_size(self.info.size()).map_err(|_| failed("no memory"))?
-            }
+        let encoded = match &mut self.codec {
+            Codec::X264(encoder) => encoder.encode(canvas, &mut self.source, presented_us, key),
+            Codec::Element(encoder) => encoder.encode(canvas, &mut self.source, presented_us, key),
         };
-        let picture = buffer.get_mut().ok_or_else(|| failed("its picture is shared"))?;
-        picture.set_pts(gst::ClockTime::from_useconds(presented_us));
-        self.convert(canvas, picture).ok_or_else(|| failed("the picture changed its size"))?;
-        if key {
-            let event = gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build();
-            if !self.element.send(event) {
-                tracing::debug!(encoder = self.kind.element(), "it refused to make a key frame");
-            }
-        }
-        self.picture = Some(buffer.clone());
-        self.element.push(buffer)?;
-        let mut encoded: Option<Encoded> = None;
-        while let Some(buffer) = self.element.pull() {
-            let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-            let Ok(mapped) = buffer.into_mapped_buffer_readable() else { continue };
-            // Without lookahead one comes out for each that goes in; were there more, none may be lost.
-            if let Some(first) = &mut encoded {
-                first.bytes = [first.bytes.as_ref(), mapped.as_slice()].concat().into();
-                first.is_key |= is_key;
-            } else {
-                encoded = Some(Encoded { bytes: Bytes::from_owner(Mapped(mapped)), is_key });
-            }
-        }
-        Ok(encoded)
-    }
-
-    /// Converts what changed since `self.shows`; `None` when the canvas has another size.
-    fn convert(&mut self, canvas: &Canvas, picture: &mut gst::BufferRef) -> Option<()> {
-        let (width, height) = (self.info.width() as usize, self.info.height() as usize);
-        let [y_stride, uv_stride, _] = *self.info.stride() else { return None };
-        let [_, u_offset, v_offset] = *self.info.offset() else { return None };
-        let mut bytes = picture.map_writable().ok()?;
-        let (y, chroma) = bytes.split_at_mut(u_offset);
-        let (u, v) = chroma.split_at_mut(v_offset - u_offset);
-        let (y_stride, uv_stride) = (y_stride.unsigned_abs() as usize, uv_stride.unsigned_abs() as usize);
-        let mut planes = I420Planes { y, u, v, y_stride, uv_stride };
-        let (since, size) = (self.shows, self.size);
-        self.shows = canvas
-            .read(|view| {
-                (view.size == size).then(|| {
-                    for rows in view.rows_since(since) {
-                        let rows = rows.start as usize..(rows.end as usize).min(height);
-                        bgrx_rows_to_i420(view.pixels, view.stride(), width, height, rows, &mut planes);
-                    }
-                    view.generation
-                })
-            })
-            .flatten()?;
-        Some(())
+        encoded.map_err(|reason| MediaError::Codec { element: self.kind.name(), reason })
     }
 }
 
-/// A mapped buffer as the owner of bytes.
-struct Mapped(gst::MappedBuffer<gst::buffer::Readable>);
+/// Why no frame came out when the canvas no longer has the encoder's size.
+pub(super) const OTHER_SIZE: &str = "the picture changed its size";
 
-impl AsRef<[u8]> for Mapped {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-}
-
-/// The rate as the element wants it: its frames are taken for 1/30 s each, so where fewer are allowed each may be larger.
-const fn element_rate(bit_rate: u32, max_fps: u32, unit: u32) -> u32 {
+/// The rate as encoders want it, in bits a second: frames are taken for 1/30 s each, so where fewer are allowed each may
+/// be larger.
+const fn encoder_rate(bit_rate: u32, max_fps: u32) -> u64 {
     let fps = if max_fps < NOMINAL_FPS { if max_fps == 0 { 1 } else { max_fps } } else { NOMINAL_FPS };
-    let scaled = bit_rate as u64 * NOMINAL_FPS as u64 / fps as u64 / unit as u64;
-    if scaled == 0 {
-        1
-    } else if scaled > i32::MAX as u64 {
-        i32::MAX as u32
-    } else {
-        scaled as u32
-    }
+    bit_rate as u64 * NOMINAL_FPS as u64 / fps as u64
 }
 
 #[cfg(test)]
@@ -287,8 +226,8 @@ mod tests {
 
     #[test]
     fn rates_are_scaled_to_the_frame_rate() {
-        assert_eq!(element_rate(2_000_000, 60, 1_000), 2_000);
-        assert_eq!(element_rate(2_000_000, 10, 1_000), 6_000);
-        assert_eq!(element_rate(0, 0, 1_000), 1);
+        assert_eq!(encoder_rate(2_000_000, 60), 2_000_000);
+        assert_eq!(encoder_rate(2_000_000, 10), 6_000_000);
+        assert_eq!(encoder_rate(0, 0), 0);
     }
 }
