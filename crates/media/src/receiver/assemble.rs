@@ -279,7 +279,7 @@ mod tests {
 
     fn packet(sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) -> InboundRtp {
         let payload = Bytes::copy_from_slice(payload);
-        InboundRtp { sequence, timestamp, marker, bytes: 12 + payload.len(), payload }
+        InboundRtp { sequence, timestamp, marker, bytes: 12 + payload.len(), repair: None, payload }
     }
 
     const KEY: [u8; 3] = [0x65, 1, 2];

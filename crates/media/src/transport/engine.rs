@@ -1,13 +1,16 @@
 //! What a connection can: codecs, header extensions, the chain of interceptors, timers.
 
-use super::interceptors::{KeyFrameRequests, WhileFlowing};
-use super::repair::{KEY_REQUESTS_SLOT, RECEIVER_REPAIR_SLOT, RECEIVER_REPORTS_SLOT, RESEND_SLOT, RepairLink};
+use super::interceptors::WhileFlowing;
+use super::repair::{
+    FrameParity, KEY_REQUESTS_SLOT, KeyFrameRequests, PARITY_SLOT, RECEIVER_REPAIR_SLOT, RECEIVER_REPORTS_SLOT,
+    RESEND_SLOT, RepairLink, RepairLog, Repairer, Resender,
+};
 use crate::error::{MediaError, WhepError};
 use crate::sound_link::SOUND_CLOCK_HZ;
-use rtc::interceptor::{
-    NackGeneratorBuilder, NackResponderBuilder, ReceiverReportBuilder, Registry, SenderReportBuilder, Slot,
+use rtc::interceptor::{ReceiverReportBuilder, Registry, SenderReportBuilder, Slot};
+use rtc::peer_connection::configuration::media_engine::{
+    MIME_TYPE_FLEX_FEC03, MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine,
 };
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine};
 use rtc::peer_connection::configuration::setting_engine::{SettingEngine, SettingEngineBuilder};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
@@ -21,11 +24,8 @@ use std::time::Duration;
 pub(super) const PLAYOUT_DELAY_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
 /// SRTP accepts a resend that is this many packets old; the crate's 64 lose repairs above 3 Mbit/s and 50 ms.
 const SRTP_REPLAY_WINDOW: usize = 1024;
-/// Packets kept for resending.
-const RESEND_PACKETS: u16 = 1024;
-/// How often missing packets are asked for, and how often each.
-const NACK_INTERVAL: Duration = Duration::from_millis(20);
-const NACKS_PER_PACKET: u16 = 10;
+/// Payload type of parity that we offer; a player's own may differ.
+const PARITY_PAYLOAD_TYPE: u8 = 49;
 /// Between two sender or receiver reports while packets flow.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// ICE asks for consent this often (RFC 7675 allows 5 s at most between checks, and 30 s of silence).
@@ -97,7 +97,7 @@ pub(super) fn opus() -> RTCRtpCodec {
 #[derive(Clone, Debug)]
 pub(super) enum End {
     Sender(Arc<RepairLink>),
-    Receiver,
+    Receiver(Arc<RepairLog>),
 }
 
 /// Codecs and header extensions of a connection.
@@ -108,6 +108,16 @@ pub(super) fn media_engine(video: &[VideoCodec], sound: bool) -> Result<MediaEng
         let parameters = RTCRtpCodecParameters { rtp_codec: codec.codec(), payload_type: codec.payload_type() };
         engine.register_codec(parameters, RtpCodecKind::Video).map_err(failed)?;
     }
+    // In an answer only where the offer has it.
+    let parity = RTCRtpCodec {
+        mime_type: MIME_TYPE_FLEX_FEC03.to_owned(),
+        clock_rate: crate::clock::VIDEO_CLOCK_HZ,
+        channels: 0,
+        sdp_fmtp_line: "repair-window=10000000".to_owned(),
+        rtcp_feedback: vec![],
+    };
+    let parity = RTCRtpCodecParameters { rtp_codec: parity, payload_type: PARITY_PAYLOAD_TYPE };
+    engine.register_codec(parity, RtpCodecKind::Video).map_err(failed)?;
     if sound {
         let parameters = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: 111 };
         engine.register_codec(parameters, RtpCodecKind::Audio).map_err(failed)?;
@@ -121,23 +131,19 @@ pub(super) fn media_engine(video: &[VideoCodec], sound: bool) -> Result<MediaEng
 pub(super) fn registry(end: &End) -> Registry {
     let registry = Registry::new();
     match end {
-        End::Sender(_) => {
+        End::Sender(link) => {
             let reports = SenderReportBuilder::new().with_interval(REPORT_INTERVAL).build();
             registry
-                .with(Slot::from(RESEND_SLOT), NackResponderBuilder::new().with_size(RESEND_PACKETS).build())
+                .with(PARITY_SLOT, FrameParity::new(Arc::clone(link)))
+                .with(Slot::from(RESEND_SLOT), Resender::new(Arc::clone(link)))
                 .with(Slot::SenderReport, WhileFlowing::new(reports, REPORT_INTERVAL))
-                .with(Slot::from(KEY_REQUESTS_SLOT), KeyFrameRequests::default())
+                .with(Slot::from(KEY_REQUESTS_SLOT), KeyFrameRequests::new(Arc::clone(link)))
         }
-        End::Receiver => {
-            let nacks = NackGeneratorBuilder::new()
-                .with_interval(NACK_INTERVAL)
-                .with_max_nacks_per_packet(NACKS_PER_PACKET)
-                .build();
+        End::Receiver(log) => {
             let reports = ReceiverReportBuilder::new().with_interval(REPORT_INTERVAL).build();
-            let nacks_after = NACK_INTERVAL * u32::from(NACKS_PER_PACKET);
             registry
-                .with(Slot::from(RECEIVER_REPAIR_SLOT), WhileFlowing::new(nacks, nacks_after))
                 .with(Slot::from(RECEIVER_REPORTS_SLOT), WhileFlowing::new(reports, REPORT_INTERVAL))
+                .with(Slot::from(RECEIVER_REPAIR_SLOT), Repairer::new(Arc::clone(log)))
         }
     }
 }

@@ -1,64 +1,11 @@
 //! Own links of the chain between the application and the wire.
 
-use rtc::interceptor::{Attribute, Interceptor, Packet, StreamInfo, TaggedPacket};
-use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
-use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 type Outcome = Result<(), Error>;
-
-/// Lets key frame requests (PLI, RFC 4585; FIR, RFC 5104) through to the application; the crate drops all RTCP that
-/// nobody marked.
-#[derive(Default)]
-pub(super) struct KeyFrameRequests {
-    reads: VecDeque<TaggedPacket>,
-    writes: VecDeque<TaggedPacket>,
-}
-
-impl Protocol<TaggedPacket, TaggedPacket, ()> for KeyFrameRequests {
-    type Rout = TaggedPacket;
-    type Wout = TaggedPacket;
-    type Eout = ();
-    type Error = Error;
-    type Time = Instant;
-
-    fn handle_read(&mut self, mut message: TaggedPacket) -> Outcome {
-        if let Packet::Rtcp(packets) = &mut message.message.packet {
-            packets.retain(|packet| {
-                packet.as_any().is::<PictureLossIndication>() || packet.as_any().is::<FullIntraRequest>()
-            });
-            if packets.is_empty() {
-                return Ok(());
-            }
-            message.message.add(Attribute::DeliverToApplication);
-        }
-        self.reads.push_back(message);
-        Ok(())
-    }
-
-    fn poll_read(&mut self) -> Option<TaggedPacket> {
-        self.reads.pop_front()
-    }
-
-    fn handle_write(&mut self, message: TaggedPacket) -> Outcome {
-        self.writes.push_back(message);
-        Ok(())
-    }
-
-    fn poll_write(&mut self) -> Option<TaggedPacket> {
-        self.writes.pop_front()
-    }
-}
-
-impl Interceptor for KeyFrameRequests {
-    fn bind_local_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
-    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
-}
 
 /// Runs an interceptor's timer only while RTP flows and for `after` longer: a still picture must cost neither reports
 /// nor wake-ups.
@@ -142,7 +89,6 @@ impl<I: Interceptor> Interceptor for WhileFlowing<I> {
 mod tests {
     use super::*;
     use rtc::interceptor::{AttributedPacket, ReceiverReportBuilder};
-    use rtc::rtcp::receiver_report::ReceiverReport;
     use rtc::shared::TransportContext;
 
     fn rtp(now: Instant, sequence: u16) -> TaggedPacket {
@@ -153,14 +99,6 @@ mod tests {
             now,
             transport: TransportContext::default(),
             message: AttributedPacket::new(Packet::Rtp(packet)),
-        }
-    }
-
-    fn rtcp(packets: Vec<Box<dyn rtc::rtcp::Packet>>) -> TaggedPacket {
-        TaggedPacket {
-            now: Instant::now(),
-            transport: TransportContext::default(),
-            message: AttributedPacket::new(Packet::Rtcp(packets)),
         }
     }
 
@@ -194,17 +132,5 @@ mod tests {
         let late = start + second + Duration::from_millis(1);
         link.handle_timeout(late).expect("timeout");
         assert_eq!(link.poll_timeout().filter(|at| *at <= late), None, "it would be polled without end");
-    }
-
-    #[test]
-    fn only_key_frame_requests_reach_the_application() {
-        let mut link = KeyFrameRequests::default();
-        link.handle_read(rtcp(vec![Box::new(ReceiverReport::default())])).expect("read");
-        assert!(link.poll_read().is_none());
-        let pli = PictureLossIndication { sender_ssrc: 0, media_ssrc: 1 };
-        link.handle_read(rtcp(vec![Box::new(ReceiverReport::default()), Box::new(pli)])).expect("read");
-        let passed = link.poll_read().expect("passed on");
-        assert!(passed.message.has(&Attribute::DeliverToApplication));
-        assert!(matches!(passed.message.packet, Packet::Rtcp(packets) if packets.len() == 1));
     }
 }

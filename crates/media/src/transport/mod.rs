@@ -15,7 +15,8 @@ mod repair;
 pub(crate) use engine::{VideoCodec, offered_media};
 pub(crate) use outbound::{Payloads, RtpOut};
 pub(crate) use peer::{Channel, InboundRtp, Peer, PeerEvent, PeerOptions, RtpIn};
-pub(crate) use repair::{RepairCounts, RepairLink};
+pub(crate) use repair::{Repair, RepairCounts, RepairLink, RepairLog, RepairedCounts};
 
-/// Most bytes of an RTP payload: with headers, SRTP and UDP it stays below 1280, the least MTU of IPv6.
-pub(crate) const MAX_PAYLOAD_BYTES: usize = 1180;
+/// Most bytes of an RTP payload: with headers, extensions, SRTP and UDP it stays below 1280, the least MTU of IPv6, also
+/// inside a parity packet, which has up to 60 bytes of its own around it.
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 1140;

@@ -2,14 +2,16 @@
 
 use super::engine::{End, PLAYOUT_DELAY_URI, VideoCodec, media_engine, opus, registry, settings};
 use super::outbound::RtpOut;
-use super::repair::RepairLink;
+use super::repair::{Repair, RepairLink, RepairLog};
 use crate::config::SenderConfig;
 use crate::error::MediaError;
 use bytes::{Bytes, BytesMut};
 use loco_model::input::{KEYS_CHANNEL, POINTER_CHANNEL};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpFecParameters, RtpCodecKind,
+};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -103,11 +105,15 @@ pub(crate) struct InboundRtp {
     pub(crate) payload: Bytes,
     /// Of the whole packet.
     pub(crate) bytes: usize,
+    /// How it came after all, where the path had lost it.
+    pub(crate) repair: Option<Repair>,
 }
 
 /// A track that is received.
 pub(crate) struct RtpIn {
     track: Arc<dyn TrackRemote>,
+    /// Where it is repaired.
+    log: Option<Arc<RepairLog>>,
     pub(crate) is_video: bool,
 }
 
@@ -126,6 +132,7 @@ impl RtpIn {
                         bytes: 12
                             + if extension > 0 { 4 + extension.next_multiple_of(4) } else { 0 }
                             + packet.payload.len(),
+                        repair: self.log.as_ref().and_then(|log| log.take(header.sequence_number)),
                         payload: packet.payload,
                     });
                 }
@@ -155,6 +162,7 @@ impl RtpIn {
 struct Handler {
     events: mpsc::UnboundedSender<PeerEvent>,
     gathered: mpsc::UnboundedSender<()>,
+    repairs: Option<Arc<RepairLog>>,
 }
 
 #[async_trait::async_trait]
@@ -184,7 +192,8 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
         let is_video = track.kind().await == RtpCodecKind::Video;
-        let _ = self.events.send(PeerEvent::Track(RtpIn { track, is_video }));
+        let log = self.repairs.clone().filter(|_| is_video);
+        let _ = self.events.send(PeerEvent::Track(RtpIn { track, log, is_video }));
     }
 }
 
@@ -197,6 +206,7 @@ pub(crate) struct Peer {
     sound: Option<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, u32)>,
     events: mpsc::UnboundedSender<PeerEvent>,
     repair: Option<Arc<RepairLink>>,
+    repairs: Option<Arc<RepairLog>>,
     open: bool,
 }
 
@@ -204,12 +214,17 @@ impl Peer {
     async fn build(options: &PeerOptions, end: &End) -> Result<(Self, mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
         let (events, events_in) = mpsc::unbounded_channel();
         let (gathered_out, gathered) = mpsc::unbounded_channel();
+        let (repair, repairs) = match end {
+            End::Sender(link) => (Some(Arc::clone(link)), None),
+            End::Receiver(log) => (None, Some(Arc::clone(log))),
+        };
+        let handler = Handler { events: events.clone(), gathered: gathered_out, repairs: repairs.clone() };
         let connection = PeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(media_engine(&options.video, options.sound)?)
             .with_interceptor_registry(registry(end))
             .with_setting_engine(settings())
-            .with_handler(Arc::new(Handler { events: events.clone(), gathered: gathered_out }))
+            .with_handler(Arc::new(handler))
             .with_runtime(Arc::new(TokioRuntime))
             .with_udp_addrs(vec![options.bind])
             .build()
@@ -222,7 +237,8 @@ impl Peer {
             video: None,
             sound: None,
             events,
-            repair: None,
+            repair,
+            repairs,
             open: true,
         };
         Ok((peer, events_in))
@@ -233,9 +249,8 @@ impl Peer {
         options: &PeerOptions,
         offer: String,
     ) -> Result<(Self, String, mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
-        let repair = Arc::new(RepairLink::new(SenderConfig::DEFAULT_BIT_RATE));
-        let (mut peer, events) = Self::build(options, &End::Sender(Arc::clone(&repair))).await?;
-        peer.repair = Some(repair);
+        let link = Arc::new(RepairLink::new(SenderConfig::DEFAULT_BIT_RATE));
+        let (mut peer, events) = Self::build(options, &End::Sender(link)).await?;
         let video = options.video.first().copied().unwrap_or(VideoCodec::H264);
         peer.video = Some(peer.add_track(RtpCodecKind::Video, video.codec()).await?);
         if options.sound {
@@ -248,6 +263,11 @@ impl Peer {
     /// What repair and rate control share; `None` at the receiver's end.
     pub(crate) const fn repair(&self) -> Option<&Arc<RepairLink>> {
         self.repair.as_ref()
+    }
+
+    /// What the receiver's end repaired; `None` at the sender's end.
+    pub(crate) const fn repairs(&self) -> Option<&Arc<RepairLog>> {
+        self.repairs.as_ref()
     }
 
     /// Takes an offer (the first, or one with new ICE credentials) and answers with all candidates.
@@ -263,7 +283,7 @@ impl Peer {
     pub(crate) async fn offer(
         options: &PeerOptions,
     ) -> Result<(Self, String, [Channel; 2], mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
-        let (mut peer, events) = Self::build(options, &End::Receiver).await?;
+        let (mut peer, events) = Self::build(options, &End::Receiver(Arc::default())).await?;
         let receive_only =
             || Some(RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() });
         peer.connection.add_transceiver_from_kind(RtpCodecKind::Video, receive_only()).await.map_err(failed)?;
@@ -316,8 +336,10 @@ impl Peer {
     ) -> Result<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, u32), MediaError> {
         let ssrc = rand::random();
         let label = if kind == RtpCodecKind::Video { "video" } else { "sound" };
+        // Left out again where the player's offer has no parity.
+        let fec = (kind == RtpCodecKind::Video).then(|| RTCRtpFecParameters { ssrc: rand::random() });
         let encoding = RTCRtpEncodingParameters {
-            rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() },
+            rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), fec, ..Default::default() },
             codec,
             ..Default::default()
         };

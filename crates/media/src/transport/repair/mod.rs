@@ -7,9 +7,21 @@
 //!
 //! Parity packets have an SSRC of their own and no TWCC number: no report names them, so they are not "in flight".
 
+mod ask;
+mod key_requests;
 mod link;
+mod parity;
+mod receive;
+mod resend;
+#[cfg(test)]
+mod testing;
 
+pub(super) use key_requests::KeyFrameRequests;
 pub(crate) use link::{RepairCounts, RepairLink};
+pub(super) use parity::FrameParity;
+pub(super) use receive::Repairer;
+pub(crate) use receive::{Repair, RepairLog, RepairedCounts};
+pub(super) use resend::Resender;
 
 use rtc::interceptor::Slot;
 
