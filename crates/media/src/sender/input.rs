@@ -1,8 +1,10 @@
-//! A session's data channels: messages in, each once.
+//! A session's data channels: messages in, each once, keys in their order.
 
 use super::{SessionId, SessionInput};
 use crate::transport::Channel;
-use loco_model::input::{KEYS_CHANNEL, KeysMessage, POINTER_CHANNEL, PointerMessage, is_newer};
+use loco_model::input::{
+    KEYS_CHANNEL, KeysEvent, KeysInOrder, KeysMessage, MAX_KEYS_PER_BUNDLE, POINTER_CHANNEL, PointerMessage, is_newer,
+};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -14,31 +16,71 @@ const TOLD_ERRORS: u32 = 8;
 pub(super) struct InputTap {
     session: SessionId,
     input: mpsc::Sender<(SessionId, SessionInput)>,
+    /// Held while events are handed on, so that two channels do not overtake each other.
+    keys: tokio::sync::Mutex<Keys>,
     last: Mutex<Last>,
 }
 
 #[derive(Default)]
+struct Keys {
+    order: KeysInOrder,
+    ready: Vec<KeysEvent>,
+}
+
+#[derive(Default)]
 struct Last {
-    keys: Option<u32>,
     pointer: Option<u32>,
     errors: u32,
 }
 
 impl InputTap {
     pub(super) fn new(session: SessionId, input: mpsc::Sender<(SessionId, SessionInput)>) -> Self {
-        Self { session, input, last: Mutex::default() }
+        Self { session, input, keys: tokio::sync::Mutex::default(), last: Mutex::default() }
     }
 
-    /// What a message of channel `keys` means; nothing where it is a duplicate or junk.
-    fn keys(&self, bytes: &[u8]) -> Option<SessionInput> {
-        let message = self.told(KeysMessage::decode(bytes))?;
-        newer(&mut self.last.lock().keys, message.sequence).then_some(SessionInput::Keys(message.event))
+    /// Hands on what a message of the reliable channel means; whether anyone still takes it.
+    async fn reliable(&self, bytes: &[u8]) -> bool {
+        let Some(message) = self.told(KeysMessage::decode(bytes)) else { return true };
+        let mut keys = self.keys.lock().await;
+        let Keys { order, ready } = &mut *keys;
+        order.reliable(message, |event| ready.push(event));
+        self.hand_on(ready).await
     }
 
-    /// What a message of channel `pointer` means; nothing where a newer one was there first, or it is junk.
-    fn pointer(&self, bytes: &[u8]) -> Option<SessionInput> {
-        let message = self.told(PointerMessage::decode(bytes))?;
-        newer(&mut self.last.lock().pointer, message.sequence).then_some(SessionInput::Pointer(message.pointer))
+    /// The same of a bundle that came over the other channel.
+    async fn bundle(&self, mut bytes: &[u8]) -> bool {
+        let mut keys = self.keys.lock().await;
+        let Keys { order, ready } = &mut *keys;
+        for _ in 0..MAX_KEYS_PER_BUNDLE {
+            if bytes.is_empty() {
+                break;
+            }
+            let Some((message, rest)) = self.told(KeysMessage::split(bytes)) else { break };
+            order.unreliable(message, |event| ready.push(event));
+            bytes = rest;
+        }
+        self.hand_on(ready).await
+    }
+
+    /// A key may wait, but never be lost.
+    async fn hand_on(&self, ready: &mut Vec<KeysEvent>) -> bool {
+        for event in ready.drain(..) {
+            if self.input.send((self.session.clone(), SessionInput::Keys(event))).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The same of a position, unless a newer one was there first.
+    fn position(&self, bytes: &[u8]) -> bool {
+        let Some(message) = self.told(PointerMessage::decode(bytes)) else { return true };
+        if !newer(&mut self.last.lock().pointer, message.sequence) {
+            return true;
+        }
+        let input = (self.session.clone(), SessionInput::Pointer(message.pointer));
+        // A newer position makes up for a dropped one.
+        !matches!(self.input.try_send(input), Err(mpsc::error::TrySendError::Closed(_)))
     }
 
     fn told<T>(&self, decoded: Result<T, loco_model::input::WireError>) -> Option<T> {
@@ -73,16 +115,12 @@ pub(super) async fn run_channel(channel: Channel, tap: Arc<InputTap>) {
         }
     };
     while let Some(message) = channel.next().await {
-        let input = if is_keys { tap.keys(&message) } else { tap.pointer(&message) };
-        let Some(input) = input else { continue };
-        let sent = if is_keys {
-            // A key may wait, but never be lost.
-            tap.input.send((tap.session.clone(), input)).await.is_ok()
-        } else {
-            // A newer position makes up for a dropped one.
-            !matches!(tap.input.try_send((tap.session.clone(), input)), Err(mpsc::error::TrySendError::Closed(_)))
+        let is_taken = match (is_keys, KeysMessage::is_bundle(&message)) {
+            (true, _) => tap.reliable(&message).await,
+            (false, true) => tap.bundle(&message).await,
+            (false, false) => tap.position(&message),
         };
-        if !sent {
+        if !is_taken {
             return;
         }
     }
@@ -91,24 +129,46 @@ pub(super) async fn run_channel(channel: Channel, tap: Arc<InputTap>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loco_model::input::{KeysEvent, Pointer};
+    use loco_model::input::Pointer;
 
-    #[test]
-    fn each_key_once_and_only_the_newest_position() {
-        let (input, _taken) = mpsc::channel(1);
+    fn wheel(sequence: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        KeysMessage { sequence, event: KeysEvent::Wheel { x: 0, y: sequence as i16 } }.encode(&mut bytes);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn each_key_once_and_in_order_whichever_channel_it_came_by() {
+        let (input, mut taken) = mpsc::channel(64);
         let tap = InputTap::new(SessionId::random(), input);
-        let key = |sequence| {
+        assert!(tap.reliable(&wheel(0)).await && tap.bundle(&wheel(0)).await);
+        assert!(tap.bundle(&[wheel(2), wheel(3)].concat()).await, "too early");
+        assert!(tap.bundle(&[wheel(1), b"junk".to_vec()].concat()).await, "junk ends a bundle");
+        assert!(tap.reliable(&wheel(1)).await && tap.reliable(&wheel(2)).await && tap.reliable(&wheel(3)).await);
+        assert!(tap.reliable(b"junk").await && tap.bundle(&[]).await);
+        let mut got = Vec::new();
+        while let Ok((_, SessionInput::Keys(KeysEvent::Wheel { y, .. }))) = taken.try_recv() {
+            got.push(y);
+        }
+        assert_eq!(got, [0, 1, 2, 3]);
+        drop(taken);
+        assert!(!tap.reliable(&wheel(4)).await, "nobody takes it");
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_position_counts() {
+        let (input, mut taken) = mpsc::channel(64);
+        let tap = InputTap::new(SessionId::random(), input);
+        for sequence in [5, 4, 6, 6] {
             let mut bytes = Vec::new();
-            KeysMessage { sequence, event: KeysEvent::ReleaseAll }.encode(&mut bytes);
-            tap.keys(&bytes).is_some()
-        };
-        assert!(key(u32::MAX) && !key(u32::MAX) && key(0) && key(1) && !key(0));
-        let pointer = |sequence| {
-            let mut bytes = Vec::new();
-            PointerMessage { sequence, pointer: Pointer::Absolute { x: 1, y: 2 } }.encode(&mut bytes);
-            tap.pointer(&bytes).is_some()
-        };
-        assert!(pointer(5) && !pointer(4) && pointer(6), "the channels are numbered apart");
-        assert!(tap.keys(b"junk").is_none() && tap.pointer(b"").is_none());
+            PointerMessage { sequence, pointer: Pointer::Absolute { x: sequence as u16, y: 2 } }.encode(&mut bytes);
+            assert!(!KeysMessage::is_bundle(&bytes) && tap.position(&bytes));
+        }
+        assert!(tap.position(b"") && tap.position(b"junk"));
+        let mut got = Vec::new();
+        while let Ok((_, SessionInput::Pointer(Pointer::Absolute { x, .. }))) = taken.try_recv() {
+            got.push(x);
+        }
+        assert_eq!(got, [5, 6], "positions are numbered apart from keys");
     }
 }
