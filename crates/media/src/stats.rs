@@ -178,6 +178,41 @@ pub struct SenderStats {
     pub fault: Option<String>,
 }
 
+/// How packets reach the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathKind {
+    /// Directly, by UDP.
+    Udp,
+    /// Directly, by TCP: UDP is blocked.
+    Tcp,
+    /// By a relay: nothing else is open.
+    Relayed,
+}
+
+impl PathKind {
+    /// For people.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP, direct",
+            Self::Tcp => "TCP",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+/// The path in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// How.
+    pub kind: PathKind,
+    /// Our address on it.
+    pub local: String,
+    /// The other end's, as seen from here.
+    pub remote: String,
+}
+
 /// What a [`crate::Receiver`] saw since its start; rates and percentiles are of the last seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReceiverStats {
@@ -215,6 +250,10 @@ pub struct ReceiverStats {
     pub jitter_ms: Option<f32>,
     /// Round trip of the path, by ICE's own checks.
     pub round_trip_ms: Option<f32>,
+    /// The path in use; `None` while there is none.
+    pub path: Option<Path>,
+    /// Times that a session went on by another path, or by the same one found again.
+    pub path_changes: u64,
     /// Pictures that came more than 150 ms later than their capture times or the first newer packet ask.
     pub freezes: u64,
     /// Those in all, in milliseconds.

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub const KEYS_CHANNEL: &str = "keys";
 /// Label of the unordered data channel without retransmission.
 pub const POINTER_CHANNEL: &str = "pointer";
+/// Label of the unordered channel, without retransmission, on which the agent sends back what it gets.
+pub const PATH_CHANNEL: &str = "path";
 /// Most key messages in one bundle on channel `pointer`.
 pub const MAX_KEYS_PER_BUNDLE: usize = 8;
 /// Key messages that may wait for an earlier one.

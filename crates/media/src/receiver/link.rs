@@ -1,30 +1,36 @@
 //! The receiver's task: connect, serve, and connect again.
 
 use super::assemble::Assembler;
+use super::channels::{ask_for_echoes, receive_sound, send_keys, send_pointer};
 use super::mailbox::{Mailbox, Outbox};
+use super::reach::{Agreed, Reach, Seen, Terms, bind_for};
+use super::vigil::{Step, Vigil};
 use super::{SessionState, lifeline};
 use crate::config::ReceiverConfig;
 use crate::error::MediaError;
-use crate::sound_link::{PacketSink, ReceivedPacket};
-use crate::transport::{Channel, InboundRtp, Peer, PeerEvent, PeerOptions, RtpIn, VideoCodec};
+use crate::sound_link::PacketSink;
+use crate::stats::PathKind;
+use crate::transport::{Channel, InboundRtp, Peer, PeerEvent, RtpIn, Traffic, VideoCodec};
 use crate::video::{Decoder, check_decoder};
-use crate::whep::{Answer, Client, ClientError};
-use bytes::BytesMut;
-use loco_model::input::{KeysEvent, KeysMessage, PointerMessage};
+use crate::whep::{Client, ClientError};
 use parking_lot::Mutex;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// ICE and DTLS need this long at most.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// UDP has this long to be heard before TCP is tried too.
+const TCP_AFTER: Duration = Duration::from_millis(400);
+/// A session whose path died has this long to find another.
+const MEND_WITHIN: Duration = Duration::from_secs(5);
+/// Between two measurements of the round trip while packets flow.
+const ECHO_AGAIN: Duration = Duration::from_secs(1);
 /// Between two attempts: doubled from the least to the most, and a share of it by chance.
 const LEAST_WAIT: Duration = Duration::from_millis(100);
-const MOST_WAIT: Duration = Duration::from_millis(800);
+const MOST_WAIT: Duration = Duration::from_millis(600);
 /// A refusal that only a person can lift is not asked about more often.
 const REFUSED_WAIT: Duration = Duration::from_secs(2);
 /// A key frame that does not come is asked for again.
@@ -32,10 +38,10 @@ const KEY_AGAIN: Duration = Duration::from_millis(300);
 /// Keys that may wait for the channel: a person does not type faster.
 const KEYS_AHEAD: usize = 256;
 
-type Sound = Arc<Mutex<Box<dyn PacketSink>>>;
+pub(super) type Sound = Arc<Mutex<Box<dyn PacketSink>>>;
 
 /// Why a session ended, or never began.
-enum End {
+pub(super) enum End {
     /// It was connected.
     Lost(String),
     /// It was not.
@@ -76,10 +82,11 @@ pub(super) async fn run(config: ReceiverConfig, mailbox: Arc<Mailbox>, stop: Can
     }
     let bind = config.bind.unwrap_or_else(|| bind_for(&client.host_and_port().0));
     let sound: Option<Sound> = config.sound.map(|sink| Arc::new(Mutex::new(sink)));
+    let reach = Reach { client, bind, relay: config.relay, with_sound: sound.is_some() };
     let mut attempts = 0u32;
     loop {
         let before = mailbox.meter.lock().stats.sessions;
-        let Some(end) = session(&client, bind, sound.as_ref(), &mailbox, &stop).await else { return };
+        let Some(end) = session(&reach, sound.as_ref(), &mailbox, &stop).await else { return };
         let was_connected = mailbox.meter.lock().stats.sessions > before;
         attempts = if was_connected { 1 } else { attempts.saturating_add(1) };
         let reason = end.reason();
@@ -96,60 +103,22 @@ pub(super) async fn run(config: ReceiverConfig, mailbox: Arc<Mailbox>, stop: Can
     }
 }
 
-fn bind_for(host: &str) -> IpAddr {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(ip)) if ip.is_loopback() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        Ok(IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        Ok(IpAddr::V4(ip)) if ip.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Err(_) if host == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    }
-}
-
-/// A session that the sender agreed to.
-struct Agreed {
-    peer: Peer,
-    channels: [Channel; 2],
-    events: mpsc::UnboundedReceiver<PeerEvent>,
-    answer: Answer,
-    lifeline: TcpStream,
-}
-
-async fn agree(client: &Client, bind: IpAddr, with_sound: bool) -> Result<Agreed, End> {
-    // Before anything costly: is there someone at all? The connection then stays, to tell when its other end dies.
-    let (host, port) = client.host_and_port();
-    let lifeline = lifeline::connect(&host, port)
-        .await
-        .map_err(|e| End::NoSession(ClientError::Unreachable(format!("{host}:{port}"), e.to_string())))?;
-    let options = PeerOptions { bind: SocketAddr::new(bind, 0), video: vec![VideoCodec::H264], sound: with_sound };
-    let (peer, offer, channels, events) = Peer::offer(&options).await.map_err(End::Failed)?;
-    match client.offer(offer).await {
-        Ok(answer) => Ok(Agreed { peer, channels, events, answer, lifeline }),
-        Err(error) => {
-            peer.close().await;
-            Err(End::NoSession(error))
-        }
-    }
-}
-
 /// One session; `None`: told to stop.
 async fn session(
-    client: &Client,
-    bind: IpAddr,
+    reach: &Reach,
     sound: Option<&Sound>,
     mailbox: &Arc<Mailbox>,
     stop: &CancellationToken,
 ) -> Option<End> {
     let agreed = tokio::select! {
-        agreed = agree(client, bind, sound.is_some()) => agreed,
+        agreed = reach.agree() => agreed,
         () = stop.cancelled() => return None,
     };
-    let Agreed { peer, channels, events, answer, lifeline } = match agreed {
+    let Agreed { mut peer, channels, events, terms, lifeline } = match agreed {
         Ok(agreed) => agreed,
         Err(end) => return Some(end),
     };
-    let (host, port) = client.host_and_port();
-    let url = answer.session.clone();
+    let (host, port) = reach.client.host_and_port();
     let mut tasks = JoinSet::new();
     let mut live = Live {
         mailbox,
@@ -160,23 +129,27 @@ async fn session(
         decoder: None,
         key_asked: None,
         video: None,
+        vigil: Vigil::default(),
+        asks: None,
+        mending_since: None,
+        tcp_at: Some(Instant::now() + TCP_AFTER),
     };
-    let end = match peer.accept(answer.sdp).await {
+    let end = match peer.accept(&terms.answer).await {
         Err(error) => Some(End::Lost(error.to_string())),
         Ok(()) => tokio::select! {
-            end = live.serve(&peer, channels) => Some(end),
+            end = live.serve(&mut peer, channels, reach, &terms) => Some(end),
             why = lifeline::watch(lifeline, &host, port) => Some(End::Lost(why)),
             () = stop.cancelled() => None,
         },
     };
     *mailbox.outbox.lock() = None;
+    mailbox.meter.lock().stats.path = None;
     tasks.shutdown().await;
     if let Some(sound) = sound {
         sound.lock().reset();
     }
     peer.close().await;
-    // Frees the port at once; when the agent is gone, this fails as quickly.
-    client.delete(url).await;
+    reach.end(terms).await;
     end
 }
 
@@ -190,15 +163,34 @@ struct Live<'a> {
     decoder: Option<Decoder>,
     key_asked: Option<Instant>,
     video: Option<RtpIn>,
+    vigil: Vigil,
+    /// Asks the other end for a sign of life.
+    asks: Option<mpsc::Sender<()>>,
+    /// The path died then, and no other has been found yet.
+    mending_since: Option<Instant>,
+    /// When TCP is tried, unless something was heard before.
+    tcp_at: Option<Instant>,
 }
 
 impl Live<'_> {
-    async fn serve(&mut self, peer: &Peer, channels: [Channel; 2]) -> End {
+    async fn serve(&mut self, peer: &mut Peer, channels: [Channel; 3], reach: &Reach, terms: &Terms) -> End {
         let mut channels = Some(channels);
         let connect_by = tokio::time::sleep(CONNECT_WITHIN);
         tokio::pin!(connect_by);
+        let traffic = Arc::clone(peer.traffic());
         loop {
-            let timer = self.timer();
+            let (step, look_at) = self.look(&traffic);
+            match step {
+                Step::Wait => {}
+                Step::Ask => self.ask(),
+                Step::Dead => {
+                    if let Err(end) = self.mend(peer, reach, terms).await {
+                        return end;
+                    }
+                    continue;
+                }
+            }
+            let timer = self.timer().into_iter().chain(look_at).min();
             tokio::select! {
                 biased;
                 packet = next_packet(self.video.as_ref()) => match packet {
@@ -212,9 +204,13 @@ impl Live<'_> {
                 event = self.events.recv() => match event {
                     None => return End::Lost("the connection is gone".to_owned()),
                     Some(PeerEvent::Ended(why)) => return End::Lost(why.to_owned()),
-                    Some(PeerEvent::Connected) => {
-                        if let Some(channels) = channels.take() {
-                            self.connected(channels);
+                    Some(PeerEvent::Connected) => match channels.take() {
+                        Some(channels) => self.connected(channels),
+                        None => self.mailbox.stats_read.notify_one(),
+                    },
+                    Some(PeerEvent::Doubtful) if channels.is_none() => {
+                        if let Err(end) = self.mend(peer, reach, terms).await {
+                            return end;
                         }
                     }
                     Some(PeerEvent::Track(track)) => self.track(track).await,
@@ -225,15 +221,89 @@ impl Live<'_> {
                         return End::Failed(error);
                     }
                 }
-                () = self.mailbox.stats_read.notified() => {
-                    let round_trip = peer.round_trip().await;
-                    self.mailbox.meter.lock().round_trip = round_trip;
+                () = sleep_until(self.tcp_at) => {
+                    self.tcp_at = None;
+                    peer.try_tcp();
                 }
+                () = self.mailbox.input_sent.notified() => self.vigil.input(Instant::now()),
+                () = traffic.broken(), if channels.is_none() && self.mending_since.is_none() => {
+                    let is_ours = peer.path().await.is_some_and(|path| path.kind == PathKind::Tcp);
+                    if is_ours && let Err(end) = self.mend(peer, reach, terms).await {
+                        return end;
+                    }
+                }
+                () = self.mailbox.stats_read.notified() => self.tell_path(&Seen::of(peer).await),
                 () = &mut connect_by, if channels.is_some() => {
                     return End::Lost("no path for the media was found in time".to_owned());
                 }
             }
             self.ask_for_key().await;
+        }
+    }
+
+    /// Whether the path lives, and when to look again.
+    fn look(&mut self, traffic: &Traffic) -> (Step, Option<Instant>) {
+        let (now, heard) = (Instant::now(), traffic.last_heard());
+        if self.tcp_at.is_some_and(|at| heard.is_some_and(|heard| heard + TCP_AFTER > at)) {
+            self.tcp_at = None;
+        }
+        let Some(since) = self.mending_since else {
+            let round_trip = self.mailbox.meter.lock().round_trip;
+            return self.vigil.look(now, heard, round_trip);
+        };
+        if heard.is_some_and(|heard| heard > since) {
+            self.mending_since = None;
+            self.mailbox.meter.lock().stats.path_changes += 1;
+            self.mailbox.stats_read.notify_one();
+            // What the old path still had is lost.
+            self.key_asked = None;
+            self.assembler.restart();
+        }
+        (Step::Wait, Some(since + MEND_WITHIN))
+    }
+
+    /// The path is dead: the session goes on by another, or ends.
+    async fn mend(&mut self, peer: &mut Peer, reach: &Reach, terms: &Terms) -> Result<(), End> {
+        let now = Instant::now();
+        match self.mending_since {
+            Some(since) if now < since + MEND_WITHIN => return Ok(()),
+            Some(_) => return Err(End::Lost("the path died, and no other was found".to_owned())),
+            None => {}
+        }
+        tracing::info!(heard_ms = ?peer.traffic().last_heard().map(|at| at.elapsed().as_millis()), "the path is silent: looking for another");
+        self.mailbox.meter.lock().stats.path = None;
+        let mended = tokio::time::timeout(MEND_WITHIN, reach.mend(peer, terms)).await;
+        mended
+            .unwrap_or_else(|_| Err("no answer in time".to_owned()))
+            .map_err(|why| End::Lost(format!("the path died, and no other was agreed on: {why}")))?;
+        // Whatever comes from now on came by a path that works.
+        let now = Instant::now();
+        (self.mending_since, self.tcp_at) = (Some(now), Some(now + TCP_AFTER));
+        Ok(())
+    }
+
+    fn tell_path(&self, seen: &Seen) {
+        let is_flowing = self.vigil.is_flowing();
+        let mut meter = self.mailbox.meter.lock();
+        meter.stats.path.clone_from(&seen.path);
+        let now = Instant::now();
+        let is_fresh = meter.echoed.is_some_and(|at| now.saturating_duration_since(at) < ECHO_AGAIN);
+        if is_fresh {
+            return;
+        }
+        if !is_flowing || meter.echoed.is_none() {
+            meter.round_trip = seen.round_trip.or(meter.round_trip);
+        }
+        if is_flowing {
+            drop(meter);
+            self.ask();
+        }
+    }
+
+    fn ask(&self) {
+        if let Some(asks) = &self.asks {
+            // Full: it was asked already.
+            let _ = asks.try_send(());
         }
     }
 
@@ -243,11 +313,14 @@ impl Live<'_> {
         self.assembler.deadline().into_iter().chain(again).min()
     }
 
-    fn connected(&mut self, channels: [Channel; 2]) {
+    fn connected(&mut self, channels: [Channel; 3]) {
         let (keys, keys_out) = mpsc::channel(KEYS_AHEAD);
         self.mailbox.meter.lock().new_session();
         *self.mailbox.outbox.lock() = Some(Outbox { keys, pointer: None });
-        let [keys_channel, pointer_channel] = channels;
+        let [keys_channel, pointer_channel, path_channel] = channels;
+        let (asks, asks_out) = mpsc::channel(1);
+        self.asks = Some(asks);
+        self.tasks.spawn(ask_for_echoes(path_channel, asks_out, Arc::clone(self.mailbox)));
         self.tasks.spawn(send_keys(keys_channel, keys_out, Arc::clone(self.mailbox)));
         self.tasks.spawn(send_pointer(pointer_channel, Arc::clone(self.mailbox)));
         if let Some(sound) = self.sound {
@@ -271,6 +344,7 @@ impl Live<'_> {
 
     fn packet(&mut self, packet: InboundRtp) -> Result<(), MediaError> {
         let now = Instant::now();
+        self.vigil.media(now);
         let (timestamp, bytes, before) = (packet.timestamp, packet.bytes, self.assembler.counts());
         self.assembler.push(packet, now);
         let after = self.assembler.counts();
@@ -342,65 +416,5 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn send_keys(channel: Channel, mut keys: mpsc::Receiver<KeysEvent>, mailbox: Arc<Mailbox>) {
-    if !channel.opened().await {
-        return;
-    }
-    let mut sequence = 0u32;
-    loop {
-        let event = tokio::select! {
-            event = keys.recv() => event,
-            _ = channel.next() => continue,
-        };
-        let Some(event) = event else { return };
-        let mut bytes = BytesMut::new();
-        KeysMessage { sequence, event }.encode(&mut bytes);
-        sequence = sequence.wrapping_add(1);
-        if !channel.send(bytes).await {
-            return;
-        }
-        mailbox.meter.lock().stats.inputs_sent += 1;
-    }
-}
-
-async fn send_pointer(channel: Channel, mailbox: Arc<Mailbox>) {
-    if !channel.opened().await {
-        return;
-    }
-    let mut sequence = 0u32;
-    loop {
-        let taken = mailbox.outbox.lock().as_mut().and_then(|outbox| outbox.pointer.take());
-        let Some(pointer) = taken else {
-            mailbox.pointer_waits.notified().await;
-            continue;
-        };
-        let mut bytes = BytesMut::new();
-        PointerMessage { sequence, pointer }.encode(&mut bytes);
-        sequence = sequence.wrapping_add(1);
-        if !channel.send(bytes).await {
-            return;
-        }
-        mailbox.meter.lock().stats.inputs_sent += 1;
-    }
-}
-
-async fn receive_sound(track: RtpIn, sound: Sound, mailbox: Arc<Mailbox>) {
-    while let Some(packet) = track.next().await {
-        let arrival = Instant::now();
-        {
-            let mut meter = mailbox.meter.lock();
-            meter.stats.bytes_received += packet.bytes as u64;
-            meter.bytes.add(packet.bytes as u64, arrival);
-        }
-        sound.lock().packet(ReceivedPacket {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            starts: packet.marker,
-            payload: packet.payload,
-            arrival,
-        });
     }
 }

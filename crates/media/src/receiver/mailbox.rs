@@ -15,6 +15,9 @@ const FREEZE: Duration = Duration::from_millis(150);
 /// The least network delay is looked for in the last one to two of these.
 const LEAST_WINDOW: Duration = Duration::from_secs(10);
 
+/// Between two inputs that are watched for their acknowledgement.
+const INPUT_TOLD_AGAIN: Duration = Duration::from_millis(100);
+
 /// One receiver's shared part.
 pub(super) struct Mailbox {
     pub(super) wake: Arc<dyn Fn(Wake) + Send + Sync>,
@@ -25,6 +28,8 @@ pub(super) struct Mailbox {
     pub(super) pointer_waits: Notify,
     /// Someone read the statistics: the round trip is worth a look.
     pub(super) stats_read: Notify,
+    /// An input was sent: an acknowledgement should come.
+    pub(super) input_sent: Notify,
     pub(super) reconnect: Notify,
 }
 
@@ -49,6 +54,9 @@ pub(super) struct Meter {
     jitter: Jitter,
     least_delay: Least,
     pub(super) round_trip: Option<Duration>,
+    /// When the round trip was last measured by an echo.
+    pub(super) echoed: Option<Instant>,
+    input_told: Option<Instant>,
     last: Option<(Instant, u32)>,
     /// When something newer than the last picture first arrived.
     awaited_since: Option<Instant>,
@@ -170,6 +178,7 @@ impl Mailbox {
             outbox: Mutex::new(None),
             pointer_waits: Notify::new(),
             stats_read: Notify::new(),
+            input_sent: Notify::new(),
             reconnect: Notify::new(),
         }
     }
@@ -202,6 +211,19 @@ impl Mailbox {
             *current = state;
             drop(current);
             (self.wake)(Wake::State);
+        }
+    }
+
+    /// One more input is on its way.
+    pub(super) fn input_sent(&self) {
+        let mut meter = self.meter.lock();
+        meter.stats.inputs_sent += 1;
+        let now = Instant::now();
+        // A fast mouse needs no vigil a thousand times a second.
+        if meter.input_told.is_none_or(|told| now.saturating_duration_since(told) > INPUT_TOLD_AGAIN) {
+            meter.input_told = Some(now);
+            drop(meter);
+            self.input_sent.notify_one();
         }
     }
 

@@ -1,9 +1,12 @@
 //! A viewer's end of one session.
 
 mod assemble;
+mod channels;
 mod lifeline;
 mod link;
 mod mailbox;
+mod reach;
+mod vigil;
 
 use crate::config::ReceiverConfig;
 use crate::error::SendInputError;

@@ -2,8 +2,10 @@
 
 use super::{SessionId, SessionInput};
 use crate::transport::Channel;
+use bytes::BytesMut;
 use loco_model::input::{
-    KEYS_CHANNEL, KeysEvent, KeysInOrder, KeysMessage, MAX_KEYS_PER_BUNDLE, POINTER_CHANNEL, PointerMessage, is_newer,
+    KEYS_CHANNEL, KeysEvent, KeysInOrder, KeysMessage, MAX_KEYS_PER_BUNDLE, PATH_CHANNEL, POINTER_CHANNEL,
+    PointerMessage, is_newer,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -11,6 +13,9 @@ use tokio::sync::mpsc;
 
 /// Junk messages that are told; more are counted as an attack on the log.
 const TOLD_ERRORS: u32 = 8;
+
+/// Bytes of a message that is sent back.
+const MOST_ECHO: usize = 16;
 
 /// Where a session's input goes, and which numbers it has seen.
 pub(super) struct InputTap {
@@ -104,11 +109,21 @@ fn newer(last: &mut Option<u32>, sequence: u32) -> bool {
     is_new
 }
 
+/// Sends everything back: how the other end learns that the path lives, and its round trip.
+async fn echo(channel: &Channel) {
+    while let Some(message) = channel.next().await {
+        if message.len() <= MOST_ECHO && !channel.send(BytesMut::from(&message[..])).await {
+            return;
+        }
+    }
+}
+
 /// Reads one data channel to its end.
 pub(super) async fn run_channel(channel: Channel, tap: Arc<InputTap>) {
     let is_keys = match channel.label.as_str() {
         KEYS_CHANNEL => true,
         POINTER_CHANNEL => false,
+        PATH_CHANNEL => return echo(&channel).await,
         other => {
             tracing::debug!(session = %tap.session, label = other, "an unknown data channel is ignored");
             return;

@@ -190,7 +190,7 @@ impl Sender {
         let codec = self.usable_codec(&media.video)?;
         let ufrag = Fragment::parse(offer)?.ufrag;
         let lease = shared.ports.lease()?;
-        let options = PeerOptions { bind: lease.address(), video: vec![codec], sound: media.sound };
+        let options = PeerOptions { bind: lease.address(), relay: None, video: vec![codec], sound: media.sound };
         let text = offer.to_owned();
         // A task of its own: whatever a strange offer does in there, it ends there.
         let answered = self.inner.tasks.spawn_on(async move { Peer::answer(&options, text).await }, &shared.runtime);

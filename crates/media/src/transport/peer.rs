@@ -2,12 +2,15 @@
 
 use super::engine::{End, PLAYOUT_DELAY_URI, VideoCodec, media_engine, opus, registry, settings};
 use super::outbound::RtpOut;
+use super::path::{TcpCandidate, split_tcp, without_active, without_tcp};
 use super::repair::{Repair, RepairLink, RepairLog};
-use crate::config::SenderConfig;
+use super::sockets::Sockets;
+use crate::config::{RelayServer, SenderConfig};
 use crate::error::MediaError;
 use bytes::{Bytes, BytesMut};
-use loco_model::input::{KEYS_CHANNEL, POINTER_CHANNEL};
+use loco_model::input::{KEYS_CHANNEL, PATH_CHANNEL, POINTER_CHANNEL};
 use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::transport::RTCIceServer;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpFecParameters, RtpCodecKind,
@@ -15,7 +18,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -26,20 +29,22 @@ use webrtc::peer_connection::{
     RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription,
 };
 use webrtc::rtp_transceiver::RtpSender;
-use webrtc::runtime::TokioRuntime;
+use webrtc::runtime::Runtime;
 
 /// Host candidates are there at once; this bounds a hanging name server or interface list.
 const GATHER_AT_MOST: Duration = Duration::from_secs(3);
 
 #[expect(clippy::needless_pass_by_value, reason = "the argument of `map_err`")]
-fn failed(error: rtc::shared::error::Error) -> MediaError {
+pub(super) fn failed(error: rtc::shared::error::Error) -> MediaError {
     MediaError::Rtc(error.to_string())
 }
 
 /// How a connection is made.
 pub(crate) struct PeerOptions {
-    /// Where its UDP socket is bound.
+    /// Where its UDP socket is bound; a sender's TCP listener too.
     pub(crate) bind: SocketAddr,
+    /// Relays where no direct path is found.
+    pub(crate) relay: Option<RelayServer>,
     /// Video codecs, best first; a sender names exactly one.
     pub(crate) video: Vec<VideoCodec>,
     /// Whether sound is carried too.
@@ -199,9 +204,12 @@ impl PeerConnectionEventHandler for Handler {
 
 /// One connection. Closed with [`Peer::close`], or by a task of its own when dropped.
 pub(crate) struct Peer {
-    connection: Arc<dyn PeerConnection>,
-    gathered: mpsc::UnboundedReceiver<()>,
-    runtime: tokio::runtime::Handle,
+    pub(super) connection: Arc<dyn PeerConnection>,
+    pub(super) gathered: mpsc::UnboundedReceiver<()>,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) sockets: Arc<Sockets>,
+    /// The sender's TCP addresses, until they are tried.
+    pub(super) tcp: Vec<TcpCandidate>,
     video: Option<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, u32)>,
     sound: Option<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, u32)>,
     events: mpsc::UnboundedSender<PeerEvent>,
@@ -219,14 +227,23 @@ impl Peer {
             End::Receiver(log) => (None, Some(Arc::clone(log))),
         };
         let handler = Handler { events: events.clone(), gathered: gathered_out, repairs: repairs.clone() };
+        let sockets = Arc::new(Sockets::new());
+        let tcp_port = if matches!(end, End::Sender(_)) { options.bind.port() } else { 0 };
+        let relays = options.relay.iter().map(|relay| RTCIceServer {
+            urls: vec![relay.url.clone()],
+            username: relay.user.clone(),
+            credential: relay.password.clone(),
+        });
         let connection = PeerConnectionBuilder::new()
-            .with_configuration(RTCConfigurationBuilder::new().build())
+            .with_configuration(RTCConfigurationBuilder::new().with_ice_servers(relays.collect()).build())
             .with_media_engine(media_engine(&options.video, options.sound)?)
             .with_interceptor_registry(registry(end))
             .with_setting_engine(settings())
             .with_handler(Arc::new(handler))
-            .with_runtime(Arc::new(TokioRuntime))
+            .with_runtime(Arc::clone(&sockets) as Arc<dyn Runtime>)
             .with_udp_addrs(vec![options.bind])
+            // The receiver's is never called: it is what lets the crate call by TCP.
+            .with_tcp_addrs(vec![SocketAddr::new(options.bind.ip(), tcp_port)])
             .build()
             .await
             .map_err(|e| MediaError::Io(format!("no media socket on {}: {e}", options.bind)))?;
@@ -234,6 +251,8 @@ impl Peer {
             connection: Arc::new(connection),
             gathered,
             runtime: tokio::runtime::Handle::current(),
+            sockets,
+            tcp: Vec::new(),
             video: None,
             sound: None,
             events,
@@ -276,13 +295,13 @@ impl Peer {
         self.connection.set_remote_description(offer).await.map_err(failed)?;
         let answer = self.connection.create_answer(None).await.map_err(failed)?;
         self.connection.set_local_description(answer).await.map_err(failed)?;
-        self.gathered_description().await
+        Ok(without_active(&self.gathered_description().await?))
     }
 
-    /// The receiver's end: its offer, and its two data channels (keys, pointer).
+    /// The receiver's end: its offer, and its three data channels (keys, pointer, path).
     pub(crate) async fn offer(
         options: &PeerOptions,
-    ) -> Result<(Self, String, [Channel; 2], mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
+    ) -> Result<(Self, String, [Channel; 3], mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
         let (mut peer, events) = Self::build(options, &End::Receiver(Arc::default())).await?;
         let receive_only =
             || Some(RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() });
@@ -292,19 +311,24 @@ impl Peer {
         }
         let keys = peer.connection.create_data_channel(KEYS_CHANNEL, None).await.map_err(failed)?;
         let lossy = RTCDataChannelInit { ordered: false, max_retransmits: Some(0), ..Default::default() };
-        let pointer = peer.connection.create_data_channel(POINTER_CHANNEL, Some(lossy)).await.map_err(failed)?;
+        let pointer =
+            peer.connection.create_data_channel(POINTER_CHANNEL, Some(lossy.clone())).await.map_err(failed)?;
+        let path = peer.connection.create_data_channel(PATH_CHANNEL, Some(lossy)).await.map_err(failed)?;
         let offer = peer.connection.create_offer(None).await.map_err(failed)?;
         peer.connection.set_local_description(offer).await.map_err(failed)?;
-        let sdp = peer.gathered_description().await?;
+        let sdp = without_tcp(&peer.gathered_description().await?);
         let channels = [
             Channel { label: KEYS_CHANNEL.to_owned(), channel: keys },
             Channel { label: POINTER_CHANNEL.to_owned(), channel: pointer },
+            Channel { label: PATH_CHANNEL.to_owned(), channel: path },
         ];
         Ok((peer, sdp, channels, events))
     }
 
     /// The receiver's end: the sender's answer.
-    pub(crate) async fn accept(&self, answer: String) -> Result<(), MediaError> {
+    pub(crate) async fn accept(&mut self, answer: &str) -> Result<(), MediaError> {
+        let (answer, tcp) = split_tcp(answer);
+        self.tcp = tcp;
         let answer = RTCSessionDescription::answer(answer).map_err(failed)?;
         self.connection.set_remote_description(answer).await.map_err(failed)
     }
@@ -321,7 +345,7 @@ impl Peer {
         self.connection.add_ice_candidate(candidate).await.map_err(failed)
     }
 
-    async fn gathered_description(&mut self) -> Result<String, MediaError> {
+    pub(super) async fn gathered_description(&mut self) -> Result<String, MediaError> {
         if tokio::time::timeout(GATHER_AT_MOST, self.gathered.recv()).await.is_err() {
             tracing::warn!("gathering ICE candidates took more than {} s", GATHER_AT_MOST.as_secs());
         }
@@ -369,16 +393,6 @@ impl Peer {
             None => None,
         };
         Ok((video, sound))
-    }
-
-    /// Round trip of the selected path by ICE's own checks.
-    pub(crate) async fn round_trip(&self) -> Option<Duration> {
-        let report = self.connection.get_stats(Instant::now(), rtc::statistics::StatsSelector::None).await;
-        report
-            .candidate_pairs()
-            .filter(|pair| pair.responses_received > 0 && pair.current_round_trip_time > 0.0)
-            .max_by_key(|pair| pair.bytes_received)
-            .map(|pair| Duration::from_secs_f64(pair.current_round_trip_time))
     }
 
     /// Says goodbye and frees the socket.

@@ -1,7 +1,7 @@
 //! The player's side of WHEP.
 
-use super::SDP_TYPE;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
+use super::{FRAGMENT_TYPE, SDP_TYPE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_MATCH, LOCATION};
 use reqwest::{StatusCode, Url};
 use std::time::Duration;
 
@@ -102,6 +102,18 @@ impl Client {
             return Err(ClientError::Nonsense(format!("Location {session} is on another host")));
         }
         Ok(Answer { sdp: text, session })
+    }
+
+    /// Restarts a session's ICE with the credentials and candidates of `fragment`; returns the sender's.
+    pub(crate) async fn restart(&self, session: Url, fragment: String) -> Result<String, ClientError> {
+        let request = self
+            .request(reqwest::Method::PATCH, session)
+            .header(CONTENT_TYPE, FRAGMENT_TYPE)
+            .header(IF_MATCH, HeaderValue::from_static("*"));
+        let response = request.body(fragment).send().await.map_err(|e| self.unreachable(&e))?;
+        let status = response.status();
+        let text = read_bounded(response).await?;
+        if status == StatusCode::OK { Ok(text) } else { Err(self.refusal(status, &text)) }
     }
 
     /// Deletes a session; a failure is of no use to anyone, the sender notices the end by itself.

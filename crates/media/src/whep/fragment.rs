@@ -85,6 +85,18 @@ impl Fragment {
     }
 }
 
+impl Fragment {
+    /// `answer` with these credentials and candidates instead of its own, the candidates in its first section.
+    pub(crate) fn renew(&self, answer: &str) -> String {
+        let mut out = self.apply_to(answer);
+        let candidates: String = self.candidates.iter().map(|(candidate, _)| format!("a={candidate}\r\n")).collect();
+        // In front of the second section, or at the end.
+        let sections = out.match_indices("\r\nm=").nth(1).map_or(out.len(), |(at, _)| at + 2);
+        out.insert_str(sections, &candidates);
+        out
+    }
+}
+
 /// RFC 8866 section 5.2: the third field of the origin counts the versions of a session's description.
 fn next_version(origin: &str) -> String {
     let mut fields: Vec<String> = origin.split(' ').map(str::to_owned).collect();

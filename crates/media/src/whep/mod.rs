@@ -6,7 +6,7 @@ mod fragment;
 use crate::error::WhepError;
 use crate::sender::SessionId;
 
-pub(crate) use client::{Answer, Client, ClientError};
+pub(crate) use client::{Client, ClientError};
 pub(crate) use fragment::Fragment;
 
 /// Content type of offers and answers.

@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{patch, post};
+use loco_media::whep::{FRAGMENT_TYPE, SDP_TYPE};
 use loco_media::{Canvas, Receiver, ReceiverConfig, Sender, SenderConfig, SessionState, WhepError};
 use loco_model::{Rect, Size};
 use std::net::SocketAddr;
@@ -92,7 +93,11 @@ async fn create(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Resp
     match app.sender.whep_offer(text(&headers, header::CONTENT_TYPE), offer.as_bytes()).await {
         Ok(session) => (
             StatusCode::CREATED,
-            [(header::LOCATION, format!("/whep/{}", session.id)), (header::ETAG, session.etag)],
+            [
+                (header::CONTENT_TYPE, SDP_TYPE.to_owned()),
+                (header::LOCATION, format!("/whep/{}", session.id)),
+                (header::ETAG, session.etag),
+            ],
             (app.answer)(session.answer_sdp),
         )
             .into_response(),
@@ -105,7 +110,7 @@ async fn change(State(app): State<App>, Path(id): Path<String>, headers: HeaderM
     match app.sender.whep_patch(&id, kind, tag, &body).await {
         Ok(loco_media::whep::Patched::NoContent) => StatusCode::NO_CONTENT.into_response(),
         Ok(loco_media::whep::Patched::Restarted { fragment, etag }) => {
-            ([(header::ETAG, etag)], fragment).into_response()
+            ([(header::CONTENT_TYPE, FRAGMENT_TYPE.to_owned()), (header::ETAG, etag)], fragment).into_response()
         }
         Err(error) => refused(&error),
     }
