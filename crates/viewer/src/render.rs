@@ -5,7 +5,9 @@ pub mod diff;
 pub mod gpu;
 mod hud_layer;
 mod pictures;
+pub mod put;
 mod quads;
+mod staging;
 mod target;
 
 pub use completion::{Completion, Finished, ReadBack};

@@ -192,8 +192,8 @@ impl App {
                 reads.push((rect, watch.deliver()));
             }
         }
-        self.dirty.shown = false;
-        let drawing = self.renderer.draw(&self.gpu, &self.completion, reads);
+        let show_all = std::mem::take(&mut self.dirty.shown);
+        let drawing = self.renderer.draw(&self.gpu, &self.completion, reads, show_all);
         debug_assert_eq!(drawing.number, number);
         self.numbers.draw_count = drawing.number;
         self.numbers.drawings.add(1, now);

@@ -5,6 +5,7 @@ use super::{App, Parts};
 use crate::error::ViewError;
 use crate::input::{Input, keymap};
 use crate::render::Gpu;
+use crate::render::put::PutWindow;
 use loco_model::Size;
 use std::sync::Arc;
 use winit::application::ApplicationHandler;
@@ -28,7 +29,13 @@ impl Host for WindowHost {
             .instance
             .create_surface(Arc::clone(&self.window))
             .map_err(|error| ViewError::Adapter { why: error.to_string() })?;
-        Gpu::new(&self.instance, Some(surface), size, on_lost)
+        let mut gpu = Gpu::new(&self.instance, Some(surface), size, on_lost)?;
+        if gpu.draws_on_cpu()
+            && let Some(window) = PutWindow::of(&self.window)
+        {
+            gpu.put_into(window);
+        }
+        Ok(gpu)
     }
 
     fn refresh_hz(&self) -> Option<f64> {

@@ -1,5 +1,6 @@
 //! Waits for the device on a thread of its own: tells when a drawing is done, and hands out what was read back.
 
+use super::staging::PendingPut;
 use crate::error::ViewError;
 use loco_model::Rect;
 use std::sync::mpsc;
@@ -52,6 +53,7 @@ pub(super) struct Submitted {
     pub(super) index: wgpu::SubmissionIndex,
     pub(super) drawing: u64,
     pub(super) since: Instant,
+    pub(super) put: Option<PendingPut>,
     pub(super) reads: Vec<PendingRead>,
 }
 
@@ -95,17 +97,23 @@ impl Completion {
 
 impl Submitted {
     fn wait(self) -> Finished {
+        if let Some(put) = &self.put {
+            put.map();
+        }
         for read in &self.reads {
             // Whether it worked shows in `get_mapped_range`.
             read.buffer.map_async(wgpu::MapMode::Read, .., |_| {});
         }
         let wait = wgpu::PollType::Wait { submission_index: Some(self.index), timeout: Some(LONGEST_WAIT) };
         let waited = self.device.poll(wait);
-        let finished = Finished { drawing: self.drawing, took: self.since.elapsed() };
         if let Err(error) = waited {
             tracing::warn!(%error, "the graphics device did not finish a drawing");
-            return finished;
+            return Finished { drawing: self.drawing, took: self.since.elapsed() };
         }
+        if let Some(put) = self.put {
+            put.deliver();
+        }
+        let finished = Finished { drawing: self.drawing, took: self.since.elapsed() };
         for read in self.reads {
             read.deliver(self.drawing);
         }

@@ -6,6 +6,7 @@ use super::gpu::{Gpu, Shown};
 use super::hud_layer::HudLayer;
 use super::pictures::{PictureTexture, Pictures};
 use super::quads::{Quad, Quads};
+use super::staging::{Staging, copy_out};
 use crate::scene::Region;
 use crate::session::Picture;
 use loco_model::{InstanceId, Rect, Size};
@@ -51,6 +52,7 @@ pub struct Renderer {
     over_list: Vec<Quad>,
     hud: HudLayer,
     region: Region,
+    staging: Staging,
     drawings: u64,
 }
 
@@ -173,6 +175,7 @@ impl Renderer {
             over_list: Vec::new(),
             hud: HudLayer::new(device, gpu.format, size),
             region: Region::new(),
+            staging: Staging::default(),
             drawings: 0,
         };
         renderer.resize(gpu, size);
@@ -288,8 +291,9 @@ impl Renderer {
         self.hud.set(&gpu.device, &gpu.queue, primitives, textures, scale, &mut self.region);
     }
 
-    /// Draws what changed, shows it on the window, and reads back what is asked for (rectangles in target pixels).
-    pub fn draw(&mut self, gpu: &Gpu, completion: &Completion, reads: Vec<(Rect, Deliver)>) -> Drawing {
+    /// Draws what changed, shows it on the window (`show_all`: also what did not change, since the window lost it), and
+    /// reads back what is asked for (rectangles in target pixels).
+    pub fn draw(&mut self, gpu: &Gpu, completion: &Completion, reads: Vec<(Rect, Deliver)>, show_all: bool) -> Drawing {
         let since = Instant::now();
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wall") });
         self.hud.prepare(&gpu.device, &gpu.queue, &mut encoder);
@@ -320,15 +324,19 @@ impl Renderer {
                 }
             }
             self.region = region;
-            self.region.clear();
         }
+        let put = gpu.put.as_ref().and_then(|window| {
+            let changed = if show_all { std::slice::from_ref(&whole) } else { self.region.rects() };
+            self.staging.take(&gpu.device, &mut encoder, &self.target, changed.iter().copied(), window)
+        });
+        self.region.clear();
         let reads =
             reads.into_iter().filter_map(|(rect, deliver)| self.read(gpu, &mut encoder, rect, deliver)).collect();
         let (shown, index) = gpu.present(&self.target, encoder);
         self.hud.finish();
         self.drawings += 1;
         let drawing = self.drawings;
-        completion.hand(Submitted { device: gpu.device.clone(), index, drawing, since, reads });
+        completion.hand(Submitted { device: gpu.device.clone(), index, drawing, since, put, reads });
         Drawing { number: drawing, shown, record: since.elapsed(), pixels }
     }
 
@@ -372,23 +380,7 @@ impl Renderer {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        encoder.copy_texture_to_buffer(
-            wgpu::TexelCopyTextureInfo {
-                texture: &self.target,
-                mip_level: 0,
-                origin: wgpu::Origin3d { x: rect.x, y: rect.y, z: 0 },
-                aspect: wgpu::TextureAspect::All,
-            },
-            wgpu::TexelCopyBufferInfo {
-                buffer: &buffer,
-                layout: wgpu::TexelCopyBufferLayout {
-                    offset: 0,
-                    bytes_per_row: Some(row_bytes),
-                    rows_per_image: Some(rect.height),
-                },
-            },
-            wgpu::Extent3d { width: rect.width, height: rect.height, depth_or_array_layers: 1 },
-        );
+        copy_out(encoder, &self.target, rect, &buffer, 0);
         let swap_red_and_blue = gpu.format == wgpu::TextureFormat::Bgra8Unorm;
         Some(PendingRead { buffer, rect, row_bytes, swap_red_and_blue, deliver })
     }
