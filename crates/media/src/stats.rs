@@ -234,8 +234,14 @@ pub struct ReceiverStats {
     pub frames_decoded: u64,
     /// Frames decoded that nobody took before the next came.
     pub frames_replaced: u64,
+    /// Of those that arrived whole: lost packets were rebuilt from parity.
+    pub frames_rebuilt: u64,
+    /// Of those that arrived whole: lost packets were sent again.
+    pub frames_resent: u64,
     /// Frames given up because a packet never came.
     pub frames_dropped: u64,
+    /// Frames passed over for a key frame that came behind a gap, or is still needed.
+    pub frames_skipped: u64,
     /// Key frames asked for.
     pub key_frame_requests: u64,
     /// Video packets received.
@@ -262,6 +268,8 @@ pub struct ReceiverStats {
     pub network: Percentiles,
     /// First packet of a frame -> its last.
     pub assemble: Percentiles,
+    /// What the repair of a frame cost: from its last packet that needed none to its last repaired one.
+    pub repair: Percentiles,
     /// Whole frame -> decoded picture.
     pub decode: Percentiles,
     /// Decoded -> taken by the application.

@@ -1,9 +1,10 @@
 //! RTP packets to whole H.264 frames (RFC 6184).
 //!
 //! An intact stream is never delayed: a frame leaves with its last packet. A gap waits for its repair until the
-//! deadline; then everything up to the next key frame is dropped and a key frame is asked for.
+//! deadline, or until a whole key frame behind it makes it unimportant; then everything up to the next key frame is
+//! dropped, and one is needed. Each frame's fate is told.
 
-use crate::transport::InboundRtp;
+use crate::transport::{InboundRtp, Repair};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,6 +28,18 @@ struct Stored {
     timestamp: u32,
     marker: bool,
     arrival: Instant,
+    repair: Option<Repair>,
+}
+
+/// How a frame became whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// All its packets came.
+    Intact,
+    /// Some were rebuilt from parity, none was sent again.
+    Rebuilt,
+    /// Some were sent again.
+    Resent,
 }
 
 /// A whole frame in the byte-stream format.
@@ -36,6 +49,9 @@ pub(super) struct Assembled {
     pub(super) timestamp: u32,
     pub(super) first_packet: Instant,
     pub(super) complete: Instant,
+    pub(super) fate: Fate,
+    /// What the repair cost: from the last packet that needed none, or from what showed the loss.
+    pub(super) waited: Duration,
 }
 
 /// What was counted.
@@ -47,6 +63,8 @@ pub(super) struct Counts {
     pub(super) expected: u64,
     /// Frames given up.
     pub(super) dropped: u64,
+    /// Frames passed over because a whole key frame came behind a gap, or because one is needed.
+    pub(super) skipped: u64,
     /// Frames that were sent: their last packet arrived, or they were given up.
     pub(super) seen: u64,
 }
@@ -60,8 +78,6 @@ pub(super) struct Assembler {
     /// When the frame in front began to wait.
     waiting_since: Option<Instant>,
     needs_key: bool,
-    /// Whether a key frame is to be asked for.
-    key_due: bool,
     counts: Counts,
 }
 
@@ -73,18 +89,12 @@ impl Assembler {
             newest: None,
             waiting_since: None,
             needs_key: true,
-            key_due: false,
             counts: Counts::default(),
         }
     }
 
     pub(super) const fn counts(&self) -> Counts {
         self.counts
-    }
-
-    /// Whether a key frame is to be asked for now; asked once per need.
-    pub(super) fn take_key_request(&mut self) -> bool {
-        std::mem::take(&mut self.key_due)
     }
 
     /// Whether nothing can be shown before a key frame comes.
@@ -95,7 +105,6 @@ impl Assembler {
     /// The decoder lost its state: everything up to the next key frame is useless.
     pub(super) fn restart(&mut self) {
         self.needs_key = true;
-        self.key_due = true;
         self.waiting_since = None;
     }
 
@@ -140,14 +149,15 @@ impl Assembler {
             self.packets.clear();
             self.restart();
         }
-        let stored = Stored { payload: packet.payload, timestamp: packet.timestamp, marker: packet.marker, arrival };
+        let InboundRtp { payload, timestamp, marker, repair, .. } = packet;
+        let stored = Stored { payload, timestamp, marker, arrival, repair };
         self.packets.insert(number, stored);
     }
 
     /// The next frame that is whole; `None` when there is none now.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Assembled> {
         loop {
-            if self.needs_key && !self.find_key() {
+            if self.needs_key && !self.find_key(now) {
                 return None;
             }
             let next = self.next?;
@@ -166,7 +176,11 @@ impl Assembler {
                 self.waiting_since = None;
                 return None;
             }
-            if now < *self.waiting_since.get_or_insert(now) + DEADLINE {
+            let since = *self.waiting_since.get_or_insert(now);
+            if self.skip_to_key(next) {
+                continue;
+            }
+            if now < since + DEADLINE {
                 return None;
             }
             self.counts.dropped += 1;
@@ -179,18 +193,49 @@ impl Assembler {
         }
     }
 
-    /// Goes to the first key frame that is there, dropping what is before it.
-    fn find_key(&mut self) -> bool {
+    /// Goes to the first key frame that is there, dropping what is before it. What may be the rest of a key frame whose
+    /// beginning is still to be repaired stays until the deadline.
+    fn find_key(&mut self, now: Instant) -> bool {
         let Some(start) = self.packets.iter().find(|(_, p)| starts_key_frame(&p.payload)).map(|(n, _)| *n) else {
-            if !self.packets.is_empty() {
-                self.key_due = true;
+            while let Some((_, oldest)) = self.packets.first_key_value()
+                && oldest.arrival + DEADLINE <= now
+            {
+                self.counts.skipped += u64::from(oldest.marker);
+                self.packets.pop_first();
             }
-            self.packets.clear();
             return false;
         };
-        self.packets = self.packets.split_off(&start);
-        (self.next, self.needs_key, self.waiting_since) = (Some(start), false, None);
+        self.start_at(start);
         true
+    }
+
+    /// Goes on with a key frame behind the gap, if a whole one is there: nothing before it is worth waiting for.
+    fn skip_to_key(&mut self, next: u64) -> bool {
+        let starts = |(number, stored): (&u64, &Stored)| {
+            (*number > next && starts_key_frame(&stored.payload)).then_some(*number)
+        };
+        let whole = self.packets.iter().filter_map(starts).find(|start| self.end_of_frame(*start).is_some());
+        // A key frame's later slices begin one too; only its first packet comes after another frame's last.
+        let Some(start) = whole else { return false };
+        let timestamp = self.packets.get(&start).map(|stored| stored.timestamp);
+        let is_first = self.packets.range(..start).next_back().is_none_or(|(_, p)| Some(p.timestamp) != timestamp);
+        if is_first {
+            self.start_at(start);
+        }
+        is_first
+    }
+
+    fn start_at(&mut self, start: u64) {
+        let key = self.packets.split_off(&start);
+        let before = std::mem::replace(&mut self.packets, key);
+        let mut last = None;
+        for stored in before.values().filter(|stored| last.replace(stored.timestamp) != Some(stored.timestamp)) {
+            self.counts.skipped += 1;
+            // Its last packet was counted when it came; without it, the frame is counted now.
+            let ended = before.values().any(|other| other.timestamp == stored.timestamp && other.marker);
+            self.counts.seen += u64::from(!ended);
+        }
+        (self.next, self.needs_key, self.waiting_since) = (Some(start), false, None);
     }
 
     /// One past the last packet of the frame that begins at `next`, if all of it is there.
@@ -218,11 +263,25 @@ impl Assembler {
         let rest = self.packets.split_off(&end);
         let frame = std::mem::replace(&mut self.packets, rest);
         let first = frame.get(&next)?;
+        let complete = frame.values().map(|stored| stored.arrival).max()?;
+        let fate = match frame.values().filter_map(|stored| stored.repair).max_by_key(|r| *r == Repair::Resent) {
+            None => Fate::Intact,
+            Some(Repair::Rebuilt) => Fate::Rebuilt,
+            Some(Repair::Resent) => Fate::Resent,
+        };
+        let unrepaired = frame.values().filter(|stored| stored.repair.is_none()).map(|stored| stored.arrival).max();
+        let shown = unrepaired.or_else(|| self.packets.values().map(|stored| stored.arrival).min());
+        let waited = match (fate, shown) {
+            (Fate::Intact, _) | (_, None) => Duration::ZERO,
+            (_, Some(shown)) => complete.saturating_duration_since(shown),
+        };
         let mut assembled = Assembled {
             bytes: Vec::with_capacity(frame.values().map(|stored| stored.payload.len() + 4).sum()),
             timestamp: first.timestamp,
             first_packet: frame.values().map(|stored| stored.arrival).min()?,
-            complete: frame.values().map(|stored| stored.arrival).max()?,
+            complete,
+            fate,
+            waited,
         };
         for stored in frame.values() {
             depacketize(&stored.payload, &mut assembled.bytes)?;
@@ -274,123 +333,5 @@ fn depacketize(payload: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packet(sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) -> InboundRtp {
-        let payload = Bytes::copy_from_slice(payload);
-        InboundRtp { sequence, timestamp, marker, bytes: 12 + payload.len(), repair: None, payload }
-    }
-
-    const KEY: [u8; 3] = [0x65, 1, 2];
-    const DELTA: [u8; 3] = [0x41, 3, 4];
-
-    struct Bed {
-        assembler: Assembler,
-        now: Instant,
-    }
-
-    impl Bed {
-        fn new() -> Self {
-            Self { assembler: Assembler::new(), now: Instant::now() }
-        }
-
-        fn push(&mut self, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) {
-            self.assembler.push(packet(sequence, timestamp, marker, payload), self.now);
-        }
-
-        fn timestamps(&mut self) -> Vec<u32> {
-            std::iter::from_fn(|| self.assembler.pop(self.now)).map(|frame| frame.timestamp).collect()
-        }
-    }
-
-    #[test]
-    fn an_intact_stream_passes_at_once_across_the_wrap() {
-        let mut bed = Bed::new();
-        bed.push(65_534, 0, true, &KEY);
-        assert_eq!(bed.timestamps(), [0]);
-        for i in 1..5u16 {
-            bed.push(65_534u16.wrapping_add(i), u32::from(i), true, &DELTA);
-            assert_eq!(bed.timestamps(), [u32::from(i)]);
-        }
-        assert_eq!(bed.assembler.counts(), Counts { received: 5, expected: 5, dropped: 0, seen: 5 });
-        assert_eq!(bed.assembler.deadline(), None);
-        assert!(!bed.assembler.take_key_request());
-    }
-
-    #[test]
-    fn units_are_put_together() {
-        let mut bed = Bed::new();
-        bed.push(1, 7, false, &[0x78, 0, 2, 0x67, 9, 0, 1, 0x68]); // SPS and PPS
-        bed.push(2, 7, false, &[0x7c, 0x85, 1]); // IDR in three parts
-        bed.push(4, 7, true, &[0x7c, 0x45, 3]);
-        assert!(bed.timestamps().is_empty());
-        bed.push(3, 7, false, &[0x7c, 0x05, 2]);
-        let frame = bed.assembler.pop(bed.now).expect("whole");
-        assert_eq!(frame.bytes, [0, 0, 0, 1, 0x67, 9, 0, 0, 0, 1, 0x68, 0, 0, 0, 1, 0x65, 1, 2, 3]);
-    }
-
-    #[test]
-    fn a_gap_waits_for_its_repair() {
-        let mut bed = Bed::new();
-        bed.push(1, 1, true, &KEY);
-        bed.push(3, 3, true, &DELTA);
-        assert_eq!(bed.timestamps(), [1]);
-        let deadline = bed.assembler.deadline().expect("it waits");
-        bed.now = deadline - Duration::from_millis(1);
-        assert!(bed.timestamps().is_empty());
-        bed.push(2, 2, true, &DELTA);
-        assert_eq!(bed.timestamps(), [2, 3]);
-        assert!(!bed.assembler.take_key_request());
-        bed.push(2, 2, true, &DELTA); // once more
-        assert!(bed.timestamps().is_empty());
-        assert_eq!(bed.assembler.counts().received, 3);
-    }
-
-    #[test]
-    fn after_the_deadline_only_a_key_frame_helps() {
-        let mut bed = Bed::new();
-        bed.push(1, 1, true, &KEY);
-        bed.push(3, 3, true, &DELTA);
-        assert_eq!(bed.timestamps(), [1]);
-        bed.now = bed.assembler.deadline().expect("it waits");
-        assert!(bed.timestamps().is_empty());
-        assert!(bed.assembler.take_key_request() && !bed.assembler.take_key_request());
-        bed.push(4, 4, true, &DELTA);
-        assert!(bed.timestamps().is_empty());
-        bed.push(5, 5, true, &KEY);
-        bed.push(6, 6, true, &DELTA);
-        assert_eq!(bed.timestamps(), [5, 6]);
-        assert_eq!(bed.assembler.counts().dropped, 1);
-    }
-
-    #[test]
-    fn a_frame_without_its_end_is_given_up_too() {
-        let mut bed = Bed::new();
-        bed.push(1, 1, true, &KEY);
-        bed.push(2, 2, false, &DELTA);
-        assert_eq!(bed.timestamps(), [1]);
-        bed.now = bed.assembler.deadline().expect("the last packet may be lost for good");
-        assert!(bed.timestamps().is_empty());
-        assert!(bed.assembler.take_key_request() && bed.assembler.needs_key());
-    }
-
-    #[test]
-    fn junk_does_no_harm() {
-        let mut bed = Bed::new();
-        for (i, payload) in
-            [&[][..], &[0x78], &[0x78, 0], &[0x78, 255, 255, 0x67], &[0x7c], &[0x7c, 0x85], &[30, 0], &[0]]
-                .into_iter()
-                .enumerate()
-        {
-            bed.push(i as u16 * 2, i as u32, true, payload);
-            bed.now += DEADLINE;
-            bed.timestamps();
-        }
-        for sequence in 0..10_000u16 {
-            bed.push(sequence.wrapping_mul(7_919), u32::from(sequence), sequence % 3 == 0, &KEY);
-            bed.timestamps();
-        }
-        assert!(bed.assembler.packets.len() <= MAX_PACKETS);
-    }
-}
+#[path = "assemble_tests.rs"]
+mod tests;

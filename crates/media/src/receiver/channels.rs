@@ -1,11 +1,12 @@
 //! What goes over a connected session's channels, each way a task of its own.
 
-use super::link::Sound;
+use super::copies::{KeyCopies, PositionCopies};
+use super::link::{Sound, sleep_until};
 use super::mailbox::Mailbox;
 use crate::sound_link::ReceivedPacket;
 use crate::transport::{Channel, RtpIn};
 use bytes::BytesMut;
-use loco_model::input::{KeysEvent, KeysMessage, PointerMessage};
+use loco_model::input::{KeysEvent, KeysMessage};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -37,45 +38,52 @@ pub(super) async fn ask_for_echoes(channel: Channel, mut asks: mpsc::Receiver<()
     }
 }
 
-pub(super) async fn send_keys(channel: Channel, mut keys: mpsc::Receiver<KeysEvent>, mailbox: Arc<Mailbox>) {
-    if !channel.opened().await {
+/// Sends keys on both channels, and positions on the one that loses some.
+pub(super) async fn send_input(
+    keys_channel: Channel,
+    pointer_channel: Channel,
+    mut keys: mpsc::Receiver<KeysEvent>,
+    mailbox: Arc<Mailbox>,
+) {
+    if !(keys_channel.opened().await && pointer_channel.opened().await) {
         return;
     }
-    let mut sequence = 0u32;
+    let (mut sequence, mut copies, mut position) = (0u32, KeyCopies::default(), PositionCopies::default());
     loop {
-        let event = tokio::select! {
-            event = keys.recv() => event,
-            _ = channel.next() => continue,
-        };
-        let Some(event) = event else { return };
-        let mut bytes = BytesMut::new();
-        KeysMessage { sequence, event }.encode(&mut bytes);
-        sequence = sequence.wrapping_add(1);
-        if !channel.send(bytes).await {
-            return;
+        let again = copies.next().into_iter().chain(position.next()).min();
+        tokio::select! {
+            biased;
+            event = keys.recv() => {
+                let Some(event) = event else { return };
+                let mut bytes = BytesMut::new();
+                KeysMessage { sequence, event }.encode(&mut bytes);
+                sequence = sequence.wrapping_add(1);
+                copies.push(bytes.clone(), Instant::now());
+                // The quick one first.
+                if !pointer_channel.send(copies.bundle()).await || !keys_channel.send(bytes).await {
+                    return;
+                }
+                mailbox.input_sent();
+            }
+            () = mailbox.pointer_waits.notified() => {
+                let taken = mailbox.outbox.lock().as_mut().and_then(|outbox| outbox.pointer.take());
+                let Some(pointer) = taken else { continue };
+                if !pointer_channel.send(position.push(pointer, Instant::now())).await {
+                    return;
+                }
+                mailbox.input_sent();
+            }
+            () = sleep_until(again) => {
+                let now = Instant::now();
+                for bytes in [copies.again(now), position.again(now)].into_iter().flatten() {
+                    if !pointer_channel.send(bytes).await {
+                        return;
+                    }
+                }
+            }
+            _ = keys_channel.next() => {}
+            _ = pointer_channel.next() => {}
         }
-        mailbox.input_sent();
-    }
-}
-
-pub(super) async fn send_pointer(channel: Channel, mailbox: Arc<Mailbox>) {
-    if !channel.opened().await {
-        return;
-    }
-    let mut sequence = 0u32;
-    loop {
-        let taken = mailbox.outbox.lock().as_mut().and_then(|outbox| outbox.pointer.take());
-        let Some(pointer) = taken else {
-            mailbox.pointer_waits.notified().await;
-            continue;
-        };
-        let mut bytes = BytesMut::new();
-        PointerMessage { sequence, pointer }.encode(&mut bytes);
-        sequence = sequence.wrapping_add(1);
-        if !channel.send(bytes).await {
-            return;
-        }
-        mailbox.input_sent();
     }
 }
 

@@ -1,7 +1,8 @@
 //! The receiver's task: connect, serve, and connect again.
 
 use super::assemble::Assembler;
-use super::channels::{ask_for_echoes, receive_sound, send_keys, send_pointer};
+use super::channels::{ask_for_echoes, receive_sound, send_input};
+use super::key_frames::KeyFrameAsker;
 use super::mailbox::{Mailbox, Outbox};
 use super::reach::{Agreed, Reach, Seen, Terms, bind_for};
 use super::vigil::{Step, Vigil};
@@ -33,8 +34,6 @@ const LEAST_WAIT: Duration = Duration::from_millis(100);
 const MOST_WAIT: Duration = Duration::from_millis(600);
 /// A refusal that only a person can lift is not asked about more often.
 const REFUSED_WAIT: Duration = Duration::from_secs(2);
-/// A key frame that does not come is asked for again.
-const KEY_AGAIN: Duration = Duration::from_millis(300);
 /// Keys that may wait for the channel: a person does not type faster.
 const KEYS_AHEAD: usize = 256;
 
@@ -127,7 +126,7 @@ async fn session(
         tasks: &mut tasks,
         assembler: Assembler::new(),
         decoder: None,
-        key_asked: None,
+        key_frames: KeyFrameAsker::default(),
         video: None,
         vigil: Vigil::default(),
         asks: None,
@@ -161,7 +160,7 @@ struct Live<'a> {
     tasks: &'a mut JoinSet<()>,
     assembler: Assembler,
     decoder: Option<Decoder>,
-    key_asked: Option<Instant>,
+    key_frames: KeyFrameAsker,
     video: Option<RtpIn>,
     vigil: Vigil,
     /// Asks the other end for a sign of life.
@@ -256,7 +255,7 @@ impl Live<'_> {
             self.mailbox.meter.lock().stats.path_changes += 1;
             self.mailbox.stats_read.notify_one();
             // What the old path still had is lost.
-            self.key_asked = None;
+            self.key_frames = KeyFrameAsker::default();
             self.assembler.restart();
         }
         (Step::Wait, Some(since + MEND_WITHIN))
@@ -309,7 +308,8 @@ impl Live<'_> {
 
     /// When to look again even if nothing arrives.
     fn timer(&self) -> Option<Instant> {
-        let again = self.key_asked.filter(|_| self.assembler.needs_key()).map(|at| at + KEY_AGAIN);
+        let round_trip = self.mailbox.meter.lock().round_trip;
+        let again = self.key_frames.next(round_trip).filter(|_| self.assembler.needs_key());
         self.assembler.deadline().into_iter().chain(again).min()
     }
 
@@ -321,8 +321,7 @@ impl Live<'_> {
         let (asks, asks_out) = mpsc::channel(1);
         self.asks = Some(asks);
         self.tasks.spawn(ask_for_echoes(path_channel, asks_out, Arc::clone(self.mailbox)));
-        self.tasks.spawn(send_keys(keys_channel, keys_out, Arc::clone(self.mailbox)));
-        self.tasks.spawn(send_pointer(pointer_channel, Arc::clone(self.mailbox)));
+        self.tasks.spawn(send_input(keys_channel, pointer_channel, keys_out, Arc::clone(self.mailbox)));
         if let Some(sound) = self.sound {
             sound.lock().reset();
         }
@@ -335,7 +334,7 @@ impl Live<'_> {
         if track.is_video {
             self.mailbox.meter.lock().stats.codec = track.codec_name().await;
             // The sender begins with a key frame; should it be lost, the timer asks.
-            self.key_asked = Some(Instant::now());
+            self.key_frames.comes_unasked(Instant::now());
             self.video = Some(track);
         } else if let Some(sound) = self.sound {
             self.tasks.spawn(receive_sound(track, Arc::clone(sound), Arc::clone(self.mailbox)));
@@ -361,13 +360,10 @@ impl Live<'_> {
     }
 
     fn decode(&mut self) -> Result<(), MediaError> {
-        let dropped = self.assembler.counts().dropped;
+        let before = self.assembler.counts();
         while let Some(frame) = self.assembler.pop(Instant::now()) {
-            {
-                let mut meter = self.mailbox.meter.lock();
-                meter.stats.frames_received += 1;
-                meter.received.add(1, frame.complete);
-            }
+            self.key_frames.came();
+            self.mailbox.meter.lock().whole(&frame);
             let decoder = match &mut self.decoder {
                 Some(decoder) => decoder,
                 none => none.insert(Decoder::new(VideoCodec::H264)?),
@@ -385,20 +381,21 @@ impl Live<'_> {
                 }
             }
         }
-        let dropped = self.assembler.counts().dropped - dropped;
-        self.mailbox.meter.lock().stats.frames_dropped += dropped;
+        let after = self.assembler.counts();
+        let mut meter = self.mailbox.meter.lock();
+        meter.stats.frames_dropped += after.dropped - before.dropped;
+        meter.stats.frames_skipped += after.skipped - before.skipped;
         Ok(())
     }
 
     async fn ask_for_key(&mut self) {
         let now = Instant::now();
-        let is_due = self.assembler.take_key_request() || self.assembler.needs_key();
-        let may = self.key_asked.is_none_or(|at| now >= at + KEY_AGAIN);
+        let round_trip = self.mailbox.meter.lock().round_trip;
         if let Some(video) = &self.video
-            && is_due
-            && may
+            && self.assembler.needs_key()
+            && self.key_frames.is_due(round_trip, now)
         {
-            self.key_asked = Some(now);
+            self.key_frames.asked(now);
             self.mailbox.meter.lock().stats.key_frame_requests += 1;
             video.request_key_frame().await;
         }
@@ -412,7 +409,7 @@ async fn next_packet(video: Option<&RtpIn>) -> Option<InboundRtp> {
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
+pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

@@ -1,5 +1,6 @@
 //! What the application and the session's tasks share.
 
+use super::assemble::{Assembled, Fate};
 use super::{SessionState, Wake};
 use crate::stats::{Histogram, Rate, ReceiverStats};
 use crate::video::VideoFrame;
@@ -49,6 +50,7 @@ pub(super) struct Meter {
     pub(super) bytes: Rate,
     network: Histogram,
     assemble: Histogram,
+    repair: Histogram,
     decode: Histogram,
     mailbox: Histogram,
     jitter: Jitter,
@@ -119,6 +121,18 @@ impl Meter {
         }
     }
 
+    /// A frame arrived whole.
+    pub(super) fn whole(&mut self, frame: &Assembled) {
+        self.stats.frames_received += 1;
+        self.received.add(1, frame.complete);
+        match frame.fate {
+            Fate::Intact => return,
+            Fate::Rebuilt => self.stats.frames_rebuilt += 1,
+            Fate::Resent => self.stats.frames_resent += 1,
+        }
+        self.repair.record_us(frame.waited.as_micros() as u64, frame.complete);
+    }
+
     /// A frame was decoded.
     pub(super) fn frame(&mut self, size: Size, times: &crate::video::FrameTimes) {
         let now = times.decoded;
@@ -160,6 +174,7 @@ impl Meter {
             round_trip_ms: self.round_trip.map(|time| time.as_secs_f32() * 1_000.0),
             network: self.network.percentiles(now),
             assemble: self.assemble.percentiles(now),
+            repair: self.repair.percentiles(now),
             decode: self.decode.percentiles(now),
             mailbox: self.mailbox.percentiles(now),
             last_frame_age_ms: self.last.map(|(at, _)| now.saturating_duration_since(at).as_millis() as u64),

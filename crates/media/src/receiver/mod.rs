@@ -2,6 +2,8 @@
 
 mod assemble;
 mod channels;
+mod copies;
+mod key_frames;
 mod lifeline;
 mod link;
 mod mailbox;

@@ -17,7 +17,7 @@ mod sockets;
 pub(crate) use engine::{VideoCodec, offered_media};
 pub(crate) use outbound::{Payloads, RtpOut};
 pub(crate) use peer::{Channel, InboundRtp, Peer, PeerEvent, PeerOptions, RtpIn};
-pub(crate) use repair::{Repair, RepairCounts, RepairLink, RepairLog, RepairedCounts};
+pub(crate) use repair::Repair;
 
 pub(crate) use sockets::Traffic;
 

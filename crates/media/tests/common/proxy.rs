@@ -97,6 +97,9 @@ fn through(sdp: &str, port: u16) -> (String, u16) {
     for line in sdp.lines() {
         if line.starts_with("a=candidate:") {
             let mut fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            if !fields[2].eq_ignore_ascii_case("udp") {
+                continue;
+            }
             if own == 0 {
                 own = fields[5].parse().expect("a port");
             }

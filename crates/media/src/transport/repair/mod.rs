@@ -17,10 +17,10 @@ mod resend;
 mod testing;
 
 pub(super) use key_requests::KeyFrameRequests;
-pub(crate) use link::{RepairCounts, RepairLink};
+pub(crate) use link::RepairLink;
 pub(super) use parity::FrameParity;
 pub(super) use receive::Repairer;
-pub(crate) use receive::{Repair, RepairLog, RepairedCounts};
+pub(crate) use receive::{Repair, RepairLog};
 pub(super) use resend::Resender;
 
 use rtc::interceptor::Slot;
