@@ -50,9 +50,9 @@ pub struct AgentArgs {
     #[arg(long, value_name = "N", env = "LOCO_MAX_FPS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub max_fps: u32,
 
-    /// Ceiling of the video's bit rate in kbit/s, 100 to 50000
-    #[arg(long, value_name = "KBIT/S", env = "LOCO_BIT_RATE", default_value_t = 3000, value_parser = clap::value_parser!(u32).range(100..=50_000))]
-    pub bit_rate: u32,
+    /// Ceiling of the video's bit rate in kbit/s, 100 to 50000 [default: by the picture's size, 2000 at 640x480]
+    #[arg(long, value_name = "KBIT/S", env = "LOCO_BIT_RATE", value_parser = clap::value_parser!(u32).range(100..=50_000))]
+    pub bit_rate: Option<u32>,
 
     /// Further host name by which clients call this agent (can be given several times)
     #[arg(long = "allow-host", value_name = "NAME", env = "LOCO_ALLOW_HOSTS", value_delimiter = ',')]

@@ -43,7 +43,7 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
                 last_damage_age_ms: sender.last_damage_age_ms,
                 frames_encoded: sender.frames_encoded,
                 bytes_encoded: sender.encoded_bytes,
-                encoder: sender.encoder.map(|encoder| encoder.element().to_owned()),
+                encoder: sender.encoder.map(|encoder| encoder.name().to_owned()),
                 display: has_display.then(|| "dbus".to_owned()),
             },
             audio: AudioHealth {
@@ -123,10 +123,11 @@ fn viewers(agent: &Agent) -> Vec<ViewerHealth> {
         video_codec: Some(session.codec.to_owned()),
         frames_sent: session.frames_sent,
         key_frames_requested: session.key_frame_requests,
-        // Not counted per session by the transport.
-        bytes_sent: None,
-        retransmissions: None,
-        rtt_ms: None,
+        bytes_sent: Some(session.bytes_sent),
+        retransmissions: Some(session.resent),
+        rtt_ms: session.round_trip.map(|time| time.as_secs_f64() * 1_000.0),
+        path: session.path.as_ref().map(|path| path.kind.word().to_owned()),
+        address: session.path.map(|path| path.remote),
     };
     agent.sender.sessions().into_iter().map(health).collect()
 }

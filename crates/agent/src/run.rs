@@ -109,7 +109,7 @@ impl Running {
                 rtc_ports: args.rtc_ports,
                 bind: args.rtc_address.unwrap_or(args.listen.ip()),
                 max_fps: args.max_fps,
-                bit_rate: args.bit_rate * 1000,
+                bit_rate: args.bit_rate.map(|kilobits| kilobits * 1000),
                 encoders: EncoderKind::ALL.to_vec(),
             },
             canvas.clone(),

@@ -107,8 +107,8 @@ pub struct SenderConfig {
     pub bind: IpAddr,
     /// Frames a second at most; frames that answer an input may exceed it for a moment.
     pub max_fps: u32,
-    /// Video bits a second that a moving picture may take.
-    pub bit_rate: u32,
+    /// Video bits a second that a moving picture may take; `None`: by its size, 2 Mbit/s at 640x480.
+    pub bit_rate: Option<u32>,
     /// Encoders to choose from, best first; what is not installed is passed over.
     pub encoders: Vec<EncoderKind>,
 }
@@ -116,7 +116,7 @@ pub struct SenderConfig {
 impl SenderConfig {
     /// Frame rate where nothing else is said.
     pub const DEFAULT_MAX_FPS: u32 = 60;
-    /// Bits a second where nothing else is said: enough for 640x480 and what a 10x cliff of the link survives.
+    /// Bits a second at 640x480 where nothing else is said: enough for 640x480 and what a 10x cliff of the link survives.
     pub const DEFAULT_BIT_RATE: u32 = 2_000_000;
 }
 
@@ -126,7 +126,7 @@ impl Default for SenderConfig {
             rtc_ports: None,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             max_fps: Self::DEFAULT_MAX_FPS,
-            bit_rate: Self::DEFAULT_BIT_RATE,
+            bit_rate: None,
             encoders: EncoderKind::ALL.to_vec(),
         }
     }

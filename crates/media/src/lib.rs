@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod limits;
 mod rate;
 mod receiver;
 mod sender;
@@ -19,6 +20,7 @@ pub mod whep;
 
 pub use config::{EncoderKind, PortRange, ReceiverConfig, SenderConfig};
 pub use error::{MediaError, SendInputError, WhepError};
+pub use limits::{Limiter, StreamLimits};
 pub use receiver::{Receiver, SessionState, Wake};
 pub use sender::{Sender, SessionId, SessionInput, SessionStats};
 pub use stats::{ReceiverStats, SenderStats};

@@ -1,6 +1,7 @@
 //! What the two ends count and measure.
 
 use crate::config::EncoderKind;
+use crate::limits::StreamLimits;
 use loco_model::Size;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -172,8 +173,12 @@ pub struct SenderStats {
     pub send: Percentiles,
     /// Bits a second asked of the encoder.
     pub bit_rate: u32,
-    /// Frames a second at most.
+    /// Bits a second at most, by what is set or by the picture's size.
+    pub ceiling: u32,
+    /// Frames a second at most now.
     pub max_fps: u32,
+    /// What limits the stream that the encoder follows; `None` before the first frame.
+    pub limits: Option<StreamLimits>,
     /// What is wrong with the encoder, if anything.
     pub fault: Option<String>,
 }
@@ -211,6 +216,25 @@ pub struct Path {
     pub local: String,
     /// The other end's, as seen from here.
     pub remote: String,
+}
+
+/// What a session's path to its viewer carries, by the viewer's own reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PathRate {
+    /// Bits a second that may be sent.
+    pub target: u32,
+    /// Bits a second that arrived in the last 0.3 s of sending; `None` before the first report.
+    pub received: Option<u32>,
+    /// Queue on the way that even the quickest packets see, in milliseconds.
+    pub queue_ms: Option<f32>,
+    /// From a packet's sending to the report of it, in milliseconds.
+    pub round_trip_ms: Option<f32>,
+    /// Bytes sent and not reported yet.
+    pub in_flight: u64,
+    /// Share of packets lost lately; `None` while too few were sent to tell.
+    pub loss: Option<f32>,
+    /// What limited the last picture; `None` before the first.
+    pub limits: Option<StreamLimits>,
 }
 
 /// What a [`crate::Receiver`] saw since its start; rates and percentiles are of the last seconds.
@@ -278,6 +302,8 @@ pub struct ReceiverStats {
     pub last_frame_age_ms: Option<u64>,
     /// Input messages sent.
     pub inputs_sent: u64,
+    /// What limits the picture, as the sender told last; `None` where it says nothing.
+    pub limits: Option<StreamLimits>,
 }
 
 #[cfg(test)]

@@ -143,4 +143,10 @@ pub struct ViewerHealth {
     pub retransmissions: Option<u64>,
     /// Round trip time in milliseconds.
     pub rtt_ms: Option<f64>,
+    /// How it is reached, in a word: `UDP, direct`, `TCP` or `relayed`; null before it is.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Its address and port, as seen from the agent.
+    #[serde(default)]
+    pub address: Option<String>,
 }

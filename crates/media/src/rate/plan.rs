@@ -1,6 +1,6 @@
 //! One decision for one encoder out of what each of its viewers' paths carries.
 
-use super::{MS, State};
+use super::MS;
 use loco_model::Size;
 
 /// The encoder follows the slowest viewer down to this rate; a slower one does not drag the others along.
@@ -40,19 +40,6 @@ pub(crate) fn key_spacing_us(bytes: usize, bit_rate: u32) -> u64 {
     ((alone_us / KEY_SHARE) as u64).clamp(KEY_LEAST_US, KEY_MOST_US)
 }
 
-/// A viewer as the plan sees it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct ViewerRate {
-    /// Bits a second that its path carries.
-    pub(crate) target: u32,
-}
-
-impl ViewerRate {
-    pub(crate) const fn of(state: State) -> Self {
-        Self { target: state.target }
-    }
-}
-
 /// What is set, and what is shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -82,18 +69,20 @@ pub(crate) struct Plan {
 }
 
 /// The rate that the encoder follows; a viewer that carries less gets key frames only.
-pub(crate) fn followed(viewers: &[ViewerRate]) -> Option<u32> {
-    let best = viewers.iter().map(|viewer| viewer.target).max()?;
+pub(crate) fn followed(targets: impl Iterator<Item = u32> + Clone) -> Option<u32> {
+    let best = targets.clone().max()?;
     let least = FOLLOWED.min((f64::from(best) * LEFT_BEHIND) as u32);
-    viewers.iter().map(|viewer| viewer.target).filter(|target| *target >= least).min()
+    targets.filter(|target| *target >= least).min()
 }
 
 // === impl Plan ===
 
 impl Plan {
     /// Bit rate first, then frame rate, then size.
-    pub(crate) fn decide(&mut self, viewers: &[ViewerRate], settings: Settings) -> Decision {
-        let bit_rate = followed(viewers).map_or(settings.ceiling, |rate| rate.min(settings.ceiling));
+    ///
+    /// `followed`: what [`followed`] says of the viewers.
+    pub(crate) fn decide(&mut self, followed: Option<u32>, settings: Settings) -> Decision {
+        let bit_rate = followed.map_or(settings.ceiling, |rate| rate.min(settings.ceiling));
         let area = f64::from(settings.size.width) * f64::from(settings.size.height);
         let mut share = (REFERENCE_AREA / area.max(1.0)).powf(CEILING_EXPONENT);
         let comparable = f64::from(bit_rate) * share;
@@ -113,15 +102,10 @@ mod tests {
 
     const VGA: Size = Size::new(640, 480);
 
-    fn viewers(targets: &[u32]) -> Vec<ViewerRate> {
-        targets.iter().map(|target| ViewerRate { target: *target }).collect()
-    }
-
     #[test]
     fn bit_rate_first_then_frame_rate_then_size() {
         let mut plan = Plan::default();
-        let mut decide =
-            |target| plan.decide(&viewers(&[target]), Settings { ceiling: 2_000_000, max_fps: 60, size: VGA });
+        let mut decide = |target| plan.decide(Some(target), Settings { ceiling: 2_000_000, max_fps: 60, size: VGA });
         assert_eq!(decide(5_000_000), Decision { bit_rate: 2_000_000, max_fps: 60, halved: false });
         assert_eq!(decide(800_000), Decision { bit_rate: 800_000, max_fps: 60, halved: false });
         assert_eq!(decide(250_000), Decision { bit_rate: 250_000, max_fps: 20, halved: false });
@@ -131,15 +115,19 @@ mod tests {
         assert!(!decide(300_000).halved);
     }
 
+    fn followed_of(targets: &[u32]) -> Option<u32> {
+        followed(targets.iter().copied())
+    }
+
     #[test]
     fn a_slow_viewer_drags_nobody_below_half_a_megabit() {
-        assert_eq!(followed(&viewers(&[])), None);
-        assert_eq!(followed(&viewers(&[300_000])), Some(300_000), "alone it is followed");
-        assert_eq!(followed(&viewers(&[2_000_000, 900_000])), Some(900_000));
-        assert_eq!(followed(&viewers(&[2_000_000, 400_000])), Some(2_000_000));
-        assert_eq!(followed(&viewers(&[2_000_000, 700_000, 100_000])), Some(700_000));
-        assert_eq!(followed(&viewers(&[400_000, 300_000])), Some(300_000), "both are slow");
-        assert_eq!(followed(&viewers(&[400_000, 100_000])), Some(400_000));
+        assert_eq!(followed_of(&[]), None);
+        assert_eq!(followed_of(&[300_000]), Some(300_000), "alone it is followed");
+        assert_eq!(followed_of(&[2_000_000, 900_000]), Some(900_000));
+        assert_eq!(followed_of(&[2_000_000, 400_000]), Some(2_000_000));
+        assert_eq!(followed_of(&[2_000_000, 700_000, 100_000]), Some(700_000));
+        assert_eq!(followed_of(&[400_000, 300_000]), Some(300_000), "both are slow");
+        assert_eq!(followed_of(&[400_000, 100_000]), Some(400_000));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::config::ReceiverConfig;
 use crate::error::MediaError;
 use crate::sound_link::PacketSink;
 use crate::stats::PathKind;
-use crate::transport::{Channel, InboundRtp, Peer, PeerEvent, RtpIn, Traffic, VideoCodec};
+use crate::transport::{Channel, InboundRtp, Peer, PeerEvent, RtpIn, Told, Traffic, VideoCodec};
 use crate::video::{Decoder, check_decoder};
 use crate::whep::{Client, ClientError};
 use parking_lot::Mutex;
@@ -204,7 +204,7 @@ impl Live<'_> {
                     None => return End::Lost("the connection is gone".to_owned()),
                     Some(PeerEvent::Ended(why)) => return End::Lost(why.to_owned()),
                     Some(PeerEvent::Connected) => match channels.take() {
-                        Some(channels) => self.connected(channels),
+                        Some(channels) => self.connected(channels, peer.told().cloned()),
                         None => self.mailbox.stats_read.notify_one(),
                     },
                     Some(PeerEvent::Doubtful) if channels.is_none() => {
@@ -258,7 +258,8 @@ impl Live<'_> {
             self.key_frames = KeyFrameAsker::default();
             self.assembler.restart();
         }
-        (Step::Wait, Some(since + MEND_WITHIN))
+        let give_up_at = since + MEND_WITHIN;
+        if now >= give_up_at { (Step::Dead, None) } else { (Step::Wait, Some(give_up_at)) }
     }
 
     /// The path is dead: the session goes on by another, or ends.
@@ -313,9 +314,9 @@ impl Live<'_> {
         self.assembler.deadline().into_iter().chain(again).min()
     }
 
-    fn connected(&mut self, channels: [Channel; 3]) {
+    fn connected(&mut self, channels: [Channel; 3], told: Option<Arc<Told>>) {
         let (keys, keys_out) = mpsc::channel(KEYS_AHEAD);
-        self.mailbox.meter.lock().new_session();
+        self.mailbox.meter.lock().new_session(told);
         *self.mailbox.outbox.lock() = Some(Outbox { keys, pointer: None });
         let [keys_channel, pointer_channel, path_channel] = channels;
         let (asks, asks_out) = mpsc::channel(1);

@@ -3,6 +3,7 @@
 use super::assemble::{Assembled, Fate};
 use super::{SessionState, Wake};
 use crate::stats::{Histogram, Rate, ReceiverStats};
+use crate::transport::Told;
 use crate::video::VideoFrame;
 use loco_model::Size;
 use loco_model::input::{KeysEvent, Pointer};
@@ -55,6 +56,8 @@ pub(super) struct Meter {
     mailbox: Histogram,
     jitter: Jitter,
     least_delay: Least,
+    /// What the sender tells of itself.
+    pub(super) told: Option<Arc<Told>>,
     pub(super) round_trip: Option<Duration>,
     /// When the round trip was last measured by an echo.
     pub(super) echoed: Option<Instant>,
@@ -98,7 +101,8 @@ fn ticks_to_us(ticks: i32) -> i64 {
 
 impl Meter {
     /// A new session: what is relative to the old one's numbers is forgotten.
-    pub(super) fn new_session(&mut self) {
+    pub(super) fn new_session(&mut self, told: Option<Arc<Told>>) {
+        self.told = told;
         self.jitter = Jitter::default();
         self.least_delay = Least::default();
         (self.last, self.round_trip, self.awaited_since) = (None, None, None);
@@ -177,6 +181,7 @@ impl Meter {
             repair: self.repair.percentiles(now),
             decode: self.decode.percentiles(now),
             mailbox: self.mailbox.percentiles(now),
+            limits: self.told.as_ref().and_then(|told| told.limits()),
             last_frame_age_ms: self.last.map(|(at, _)| now.saturating_duration_since(at).as_millis() as u64),
             ..self.stats.clone()
         }

@@ -1,18 +1,24 @@
 //! What the encoder's thread waits for, and what it serves.
 
 use super::pace::{Due, Pace, Reason};
+use super::viewers::{Viewers, Work};
 use crate::error::MediaError;
+use crate::limits::StreamLimits;
+use crate::rate::plan::{Decision, Plan, Settings, ceiling_of, key_spacing_us};
 use crate::stats::{Histogram, Rate};
-use crate::transport::VideoCodec;
+use crate::transport::{RateLink, VideoCodec};
 use crate::video::DamageListener;
 use bytes::Bytes;
+use loco_model::Size;
 use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Frames that may wait for a session's task; more means that it does not keep up.
-const FRAMES_AHEAD: usize = 8;
+/// A picture of this size is planned for before the first is there.
+const USUAL_SIZE: Size = Size::new(640, 480);
+/// Frames that the encoder's share of time is averaged over.
+const BUSY_FRAMES: f64 = 16.0;
 
 /// An encoded frame on its way to the sessions.
 pub(super) struct Frame {
@@ -23,19 +29,10 @@ pub(super) struct Frame {
     pub(super) encoded_at: Instant,
 }
 
-/// One session as the encoder sees it.
-struct Viewer {
-    number: u64,
-    codec: VideoCodec,
-    frames: mpsc::Sender<Arc<Frame>>,
-    /// Nothing but a key frame is of use to it.
-    needs_key: bool,
-}
-
 /// What the thread is to do.
 pub(super) enum Job {
     /// Make a frame.
-    Encode { reason: Reason, key: bool, codecs: Codecs, bit_rate: u32, max_fps: u32 },
+    Encode { reason: Reason, key: bool, codecs: Codecs, decision: Decision },
     /// Nobody watches any more: let go of encoders.
     Rest,
     /// End.
@@ -69,14 +66,53 @@ pub(super) struct Counters {
 
 struct State {
     pace: Pace,
-    viewers: Vec<Viewer>,
-    next_viewer: u64,
-    bit_rate: u32,
+    viewers: Viewers,
+    plan: Plan,
+    decision: Decision,
+    /// Bits a second at most, where they are set.
+    bit_rate: Option<u32>,
+    /// Bits a second at most now.
+    ceiling: u32,
     max_fps: u32,
+    size: Size,
     suspended: bool,
     stopping: bool,
     /// Whether the thread holds encoders that it should let go of.
     resting: bool,
+    frame: Option<Instant>,
+    changed: Option<Instant>,
+    started: Option<Instant>,
+    bits: Rate,
+    frames: Rate,
+    busy: f64,
+    limits: Option<StreamLimits>,
+}
+
+impl State {
+    fn settings(&self) -> Settings {
+        Settings { ceiling: self.ceiling, max_fps: self.max_fps, size: self.size }
+    }
+
+    /// Sets the ceiling by what is set and by the picture.
+    fn settle_ceiling(&mut self) {
+        let ceiling = self.bit_rate.unwrap_or_else(|| ceiling_of(self.size));
+        if ceiling != self.ceiling {
+            self.ceiling = ceiling;
+            self.viewers.set_ceiling(ceiling);
+        }
+    }
+}
+
+/// What became of a job.
+pub(super) struct Made {
+    pub(super) reason: Reason,
+    pub(super) bytes: usize,
+    pub(super) is_key: bool,
+    /// It took more bytes than a sharp still picture would.
+    pub(super) is_coarse: bool,
+    /// The guest's picture.
+    pub(super) size: Size,
+    pub(super) started: Instant,
 }
 
 /// Shared by the canvas (damage), the sessions (viewers, key frames), the application (settings) and the thread.
@@ -87,17 +123,29 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(bit_rate: u32, max_fps: u32) -> Self {
+    /// `bit_rate`: bits a second at most; `None`: by the picture's size.
+    pub(super) fn new(bit_rate: Option<u32>, max_fps: u32) -> Self {
+        let ceiling = bit_rate.unwrap_or_else(|| ceiling_of(USUAL_SIZE));
         Self {
             state: Mutex::new(State {
                 pace: Pace::new(max_fps),
-                viewers: Vec::new(),
-                next_viewer: 0,
+                viewers: Viewers::default(),
+                plan: Plan::default(),
+                decision: Decision { bit_rate: ceiling, max_fps, halved: false },
                 bit_rate,
+                ceiling,
                 max_fps,
+                size: USUAL_SIZE,
                 suspended: false,
                 stopping: false,
                 resting: true,
+                frame: None,
+                changed: None,
+                started: None,
+                bits: Rate::default(),
+                frames: Rate::default(),
+                busy: 0.0,
+                limits: None,
             }),
             wake: Condvar::new(),
             counters: Mutex::default(),
@@ -111,33 +159,50 @@ impl Control {
     }
 
     /// Adds a viewer, who gets a key frame first. Returns its number and its frames.
-    pub(super) fn add_viewer(&self, codec: VideoCodec) -> (u64, mpsc::Receiver<Arc<Frame>>) {
-        let (frames, frames_in) = mpsc::channel(FRAMES_AHEAD);
+    pub(super) fn add_viewer(
+        self: &Arc<Self>,
+        codec: VideoCodec,
+        rate: &Arc<RateLink>,
+    ) -> (u64, mpsc::Receiver<Arc<Frame>>) {
+        let control: Weak<Self> = Arc::downgrade(self);
+        rate.on_room(move || {
+            if let Some(control) = control.upgrade() {
+                // Through the lock: the thread either has not looked at the gate yet, or waits already.
+                drop(control.state.lock());
+                control.wake.notify_one();
+            }
+        });
         self.change(|state| {
-            state.next_viewer += 1;
-            let number = state.next_viewer;
-            state.viewers.push(Viewer { number, codec, frames, needs_key: true });
+            rate.set_ceiling(state.ceiling);
             state.pace.want_key();
-            (number, frames_in)
+            state.viewers.add(codec, Arc::clone(rate))
         })
     }
 
     pub(super) fn remove_viewer(&self, number: u64) {
-        self.change(|state| state.viewers.retain(|viewer| viewer.number != number));
+        self.change(|state| state.viewers.remove(number));
     }
 
     pub(super) fn viewers(&self) -> usize {
         self.state.lock().viewers.len()
     }
 
-    /// A viewer cannot go on without a key frame.
-    pub(super) fn key_wanted(&self) {
+    /// Viewer `number` asks for a key frame.
+    pub(super) fn key_wanted(&self, number: Option<u64>) {
         self.counters.lock().key_requests += 1;
-        self.change(|state| state.pace.want_key());
+        let now = Instant::now();
+        self.change(|state| {
+            if state.viewers.asks_for_key(number, now) {
+                state.pace.want_key();
+            }
+        });
     }
 
-    pub(super) fn set_bit_rate(&self, bit_rate: u32) {
-        self.state.lock().bit_rate = bit_rate;
+    /// Bits a second at most; `None`: by the picture's size.
+    pub(super) fn set_bit_rate(&self, bit_rate: Option<u32>) {
+        let mut state = self.state.lock();
+        state.bit_rate = bit_rate;
+        state.settle_ceiling();
     }
 
     pub(super) fn set_frame_rate(&self, max_fps: u32) {
@@ -147,9 +212,10 @@ impl Control {
         });
     }
 
-    pub(super) fn rates(&self) -> (u32, u32) {
+    /// What the encoder was told last, what is set, and what limits the stream.
+    pub(super) fn rates(&self) -> (Decision, u32, Option<StreamLimits>) {
         let state = self.state.lock();
-        (state.bit_rate, state.max_fps)
+        (state.decision, state.ceiling, state.limits)
     }
 
     pub(super) fn set_suspended(&self, suspended: bool) {
@@ -197,11 +263,22 @@ impl Control {
             let now = Instant::now();
             match state.pace.due(now) {
                 Due::Now { reason, key } => {
+                    let followed = state.viewers.followed(now);
+                    let last = state.frame;
+                    if let Err(at) = state.viewers.room(now, last) {
+                        self.wake.wait_until(&mut state, at);
+                        continue;
+                    }
+                    let settings = state.settings();
+                    state.decision = state.plan.decide(followed, settings);
+                    let decision = state.decision;
+                    state.pace.limit(decision.max_fps);
                     state.pace.taken(reason, key, now);
+                    state.frame = Some(now);
                     state.resting = false;
-                    let any = |codec| state.viewers.iter().any(|viewer| viewer.codec == codec);
-                    let codecs = Codecs { h264: any(VideoCodec::H264), vp8: any(VideoCodec::Vp8) };
-                    return Job::Encode { reason, key, codecs, bit_rate: state.bit_rate, max_fps: state.max_fps };
+                    let codecs =
+                        Codecs { h264: state.viewers.any(VideoCodec::H264), vp8: state.viewers.any(VideoCodec::Vp8) };
+                    return Job::Encode { reason, key, codecs, decision };
                 }
                 Due::At(at) => {
                     self.wake.wait_until(&mut state, at);
@@ -211,36 +288,50 @@ impl Control {
         }
     }
 
-    /// Tells the pace what the last frame was like.
-    pub(super) fn encoded(&self, is_coarse: bool) {
-        self.state.lock().pace.encoded(is_coarse, Instant::now());
+    /// Takes note of a frame that was made.
+    pub(super) fn made(&self, made: &Made) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        state.pace.encoded(made.is_coarse, now);
+        if made.is_key {
+            let spacing = key_spacing_us(made.bytes, state.decision.bit_rate);
+            state.pace.space_keys(Duration::from_micros(spacing));
+        }
+        if state.size != made.size {
+            state.size = made.size;
+            state.settle_ceiling();
+        }
+        if matches!(made.reason, Reason::Damage(_)) {
+            state.changed = Some(now);
+        }
+        state.bits.add(made.bytes as u64 * 8, now);
+        state.frames.add(1, now);
+        let took = now.saturating_duration_since(made.started);
+        let apart =
+            state.started.replace(made.started).map_or(Duration::MAX, |at| made.started.saturating_duration_since(at));
+        let busy = took.as_secs_f64() / apart.max(took).as_secs_f64().max(1e-6);
+        state.busy += (busy - state.busy) / BUSY_FRAMES;
+        let work = Work {
+            sent: state.bits.per_second(now).unwrap_or(0.0) as u32,
+            fps: state.frames.per_second(now).unwrap_or(0.0),
+            busy: state.busy,
+            encode: took,
+            still: state.changed.map_or(Duration::MAX, |at| now.saturating_duration_since(at)),
+            set_fps: state.max_fps,
+        };
+        state.limits = state.viewers.tell(now, state.decision, state.ceiling, work);
     }
 
     /// Hands a frame to every viewer of its codec; one whose queue is full goes on with the next key frame.
     pub(super) fn deliver(&self, codec: VideoCodec, frame: &Arc<Frame>) {
         let mut state = self.state.lock();
-        let mut skipped = 0;
-        let mut key_wanted = false;
-        for viewer in state.viewers.iter_mut().filter(|viewer| viewer.codec == codec) {
-            if viewer.needs_key && !frame.is_key {
-                key_wanted = true;
-                skipped += 1;
-                continue;
-            }
-            match viewer.frames.try_send(Arc::clone(frame)) {
-                Ok(()) => viewer.needs_key = false,
-                Err(_) => {
-                    viewer.needs_key = true;
-                    skipped += 1;
-                }
-            }
-        }
-        if key_wanted {
+        let delivered = state.viewers.deliver(codec, frame, Instant::now());
+        if delivered.key_wanted {
             state.pace.want_key();
         }
         drop(state);
-        if skipped > 0 {
-            self.counters.lock().skipped += skipped;
+        if delivered.skipped > 0 {
+            self.counters.lock().skipped += delivered.skipped;
         }
     }
 }

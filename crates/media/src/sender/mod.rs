@@ -2,14 +2,17 @@
 
 mod control;
 mod encode;
+mod halve;
 mod input;
 mod pace;
 mod ports;
 mod session;
 mod tally;
+mod viewers;
 
 use crate::config::{EncoderKind, SenderConfig};
 use crate::error::{MediaError, WhepError};
+use crate::limits::{Limiter, StreamLimits};
 use crate::sound_link::SoundOutlet;
 use crate::stats::SenderStats;
 use crate::transport::{Peer, PeerOptions, VideoCodec, offered_media};
@@ -25,7 +28,7 @@ use session::{Command, SessionTask};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 pub use tally::SessionStats;
 use tally::Tally;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -34,6 +37,8 @@ use tokio_util::task::TaskTracker;
 
 /// Input messages of all sessions that may wait for the application.
 const INPUT_MESSAGES: usize = 1024;
+/// A picture that did not change for this long stands still.
+const STILL_AFTER: Duration = Duration::from_secs(1);
 /// Commands that may wait for a session.
 const COMMANDS: usize = 16;
 
@@ -137,6 +142,11 @@ fn check_frame_rate(max_fps: u32) -> Result<(), MediaError> {
     in_range("frame rate", max_fps, 1..=240, "1..=240 frames a second")
 }
 
+/// What limits a stream whose picture last changed so long ago.
+fn still_after(limits: StreamLimits, age: Option<Duration>) -> StreamLimits {
+    if age.is_none_or(|age| age >= STILL_AFTER) { StreamLimits { limiter: Limiter::Still, ..limits } } else { limits }
+}
+
 fn entity_tag() -> String {
     format!("\"{:016x}\"", rand::random::<u64>())
 }
@@ -147,7 +157,7 @@ impl Sender {
     /// # Errors
     /// When GStreamer or every encoder is missing, or a setting is out of range.
     pub fn start(config: SenderConfig, canvas: Canvas) -> Result<Self, MediaError> {
-        check_bit_rate(config.bit_rate)?;
+        config.bit_rate.map_or(Ok(()), check_bit_rate)?;
         check_frame_rate(config.max_fps)?;
         let found = [VideoCodec::H264, VideoCodec::Vp8].map(|codec| choose_encoder(&config.encoders, codec));
         if let [Err(error), Err(_)] = found {
@@ -202,7 +212,7 @@ impl Sender {
         };
         let (id, etag) = (SessionId::random(), entity_tag());
         let (commands, commands_out) = mpsc::channel(COMMANDS);
-        let tally = Arc::new(Tally::new(codec));
+        let tally = Arc::new(Tally::new(codec, &peer));
         let entry = Entry { commands, etag: etag.clone(), offer: offer.to_owned(), ufrag, tally: Arc::clone(&tally) };
         shared.sessions.lock().insert(Arc::clone(&id.0), entry);
         let task = SessionTask {
@@ -319,7 +329,7 @@ impl Sender {
     /// When out of 60 kbit/s..=100 Mbit/s.
     pub fn set_bit_rate(&self, bits_per_second: u32) -> Result<(), MediaError> {
         check_bit_rate(bits_per_second)?;
-        self.inner.shared.control.set_bit_rate(bits_per_second);
+        self.inner.shared.control.set_bit_rate(Some(bits_per_second));
         Ok(())
     }
 
@@ -348,7 +358,7 @@ impl Sender {
     pub fn stats(&self) -> SenderStats {
         let (shared, now) = (&self.inner.shared, Instant::now());
         let (canvas, counters) = (shared.canvas.stats(), shared.control.counters.lock().clone());
-        let (bit_rate, max_fps) = shared.control.rates();
+        let (decision, ceiling, limits) = shared.control.rates();
         let viewers = shared.control.viewers();
         SenderStats {
             size: shared.canvas.size(),
@@ -373,8 +383,11 @@ impl Sender {
             wait: counters.wait.percentiles(now),
             encode: counters.encode.percentiles(now),
             send: counters.send.percentiles(now),
-            bit_rate,
-            max_fps,
+            bit_rate: decision.bit_rate,
+            ceiling,
+            max_fps: decision.max_fps,
+            // Not renewed while nothing is made.
+            limits: limits.map(|limits| still_after(limits, canvas.last_damage.map(|at| now - at))),
             fault: counters.fault.map(|fault| fault.to_string()),
         }
     }

@@ -8,7 +8,7 @@ const COALESCE: Duration = Duration::from_micros(700);
 const HINT_FRAMES: u32 = 4;
 /// ... if they come this soon: a guest that reacts at all has drawn by then.
 const HINT_LIFE: Duration = Duration::from_millis(60);
-/// Key frames are at least this far apart, however many viewers ask.
+/// Key frames are at least this far apart, however many viewers ask, until it is known what one costs.
 const KEY_SPACING: Duration = Duration::from_millis(150);
 /// A picture that is still for this long is sent once more in full quality, and again after the second.
 const SHARPEN_AFTER: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(400)];
@@ -45,6 +45,7 @@ pub(super) struct Pace {
     next_slot: Option<Instant>,
     hint: Option<(Instant, u32)>,
     key_wanted: bool,
+    key_spacing: Duration,
     last_key: Option<Instant>,
     /// When the last change was encoded, and how many sharpened frames followed it. `None`: nothing to sharpen.
     coarse: Option<(Instant, usize)>,
@@ -58,6 +59,7 @@ impl Pace {
             next_slot: None,
             hint: None,
             key_wanted: false,
+            key_spacing: KEY_SPACING,
             last_key: None,
             coarse: None,
         };
@@ -68,6 +70,16 @@ impl Pace {
     pub(super) fn set_frame_rate(&mut self, max_fps: u32) {
         self.interval = Duration::from_secs(1) / max_fps.max(1);
         self.next_slot = None;
+    }
+
+    /// Frames a second at most from the next one on, as the path allows; what was begun keeps its place.
+    pub(super) fn limit(&mut self, max_fps: u32) {
+        self.interval = Duration::from_secs(1) / max_fps.max(1);
+    }
+
+    /// The least distance of key frames from now on.
+    pub(super) const fn space_keys(&mut self, spacing: Duration) {
+        self.key_spacing = spacing;
     }
 
     pub(super) fn damaged(&mut self, at: Instant) {
@@ -84,7 +96,7 @@ impl Pace {
 
     /// What is due at `now`.
     pub(super) fn due(&self, now: Instant) -> Due {
-        let key_at = self.key_wanted.then(|| self.last_key.map_or(now, |last| last + KEY_SPACING));
+        let key_at = self.key_wanted.then(|| self.last_key.map_or(now, |last| last + self.key_spacing));
         let key_now = key_at.is_some_and(|at| at <= now);
         let damage_at = self.damage.map(|first| {
             let settled = first + COALESCE;

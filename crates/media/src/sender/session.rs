@@ -55,6 +55,7 @@ enum Step {
     Command(Option<Command>),
     Frame(Option<Arc<Frame>>),
     Sound(Result<OpusPacket, broadcast::error::RecvError>),
+    Read,
     TooLate,
     Stop,
 }
@@ -94,6 +95,7 @@ impl SessionTask {
                 command = self.commands.recv() => Step::Command(command),
                 event = self.events.recv() => Step::Event(event),
                 frame = next_frame(media) => frame,
+                () = self.tally.was_read() => Step::Read,
                 () = &mut connect_by, if !is_connected => Step::TooLate,
             };
             match step {
@@ -104,7 +106,10 @@ impl SessionTask {
                 Step::Event(None) => return "the connection is gone",
                 Step::Event(Some(PeerEvent::Ended(why))) => return why,
                 Step::Event(Some(PeerEvent::Connected)) if !is_connected => match self.start_media().await {
-                    Ok(started) => *media = Some(started),
+                    Ok(started) => {
+                        *media = Some(started);
+                        self.look().await;
+                    }
                     Err(error) => {
                         tracing::warn!(session = %self.id, %error, "no media for this player");
                         return "nothing was negotiated";
@@ -112,7 +117,7 @@ impl SessionTask {
                 },
                 Step::Event(Some(PeerEvent::KeyFrameWanted)) => {
                     self.tally.key_requested();
-                    self.shared.control.key_wanted();
+                    self.shared.control.key_wanted(media.as_ref().map(|media| media.viewer));
                 }
                 Step::Event(Some(PeerEvent::Channel(channel))) => {
                     if channels.len() < MAX_CHANNELS {
@@ -126,7 +131,8 @@ impl SessionTask {
                     let release = SessionInput::Keys(KeysEvent::ReleaseAll);
                     let _ = self.shared.input.send((self.id.clone(), release)).await;
                 }
-                Step::Event(Some(PeerEvent::Connected | PeerEvent::Track(_))) => {}
+                Step::Read | Step::Event(Some(PeerEvent::Connected)) => self.look().await,
+                Step::Event(Some(PeerEvent::Track(_))) => {}
                 Step::Frame(None) | Step::Sound(Err(broadcast::error::RecvError::Closed)) => return "the sender stops",
                 Step::Sound(Err(broadcast::error::RecvError::Lagged(_))) => {}
                 Step::Frame(Some(frame)) => {
@@ -151,11 +157,17 @@ impl SessionTask {
     async fn start_media(&mut self) -> Result<Media, MediaError> {
         let (video, sound) = self.peer.outputs(self.codec).await?;
         let sound = sound.map(|out| (out, self.shared.sound.listen()));
-        let (viewer, frames) = self.shared.control.add_viewer(self.codec);
+        let rate = self.peer.rate().ok_or_else(|| MediaError::Rtc("no rate control".to_owned()))?;
+        let (viewer, frames) = self.shared.control.add_viewer(self.codec, rate);
         self.tally.connected();
         self.shared.announce_viewers();
         tracing::info!(session = %self.id, codec = self.codec.name(), sound = sound.is_some(), "session connected");
         Ok(Media { viewer, frames, video, sound })
+    }
+
+    /// Notes how the viewer is reached.
+    async fn look(&self) {
+        self.tally.seen(self.peer.path().await, self.peer.round_trip().await);
     }
 
     async fn obey(&mut self, command: Command) {

@@ -1,13 +1,14 @@
 //! What a connection can: codecs, header extensions, the chain of interceptors, timers.
 
+use super::congestion::{Listener, Meter, NOTICES_SLOT, Notices, RateLink, Reports, TWCC_URI, Told};
 use super::interceptors::WhileFlowing;
 use super::repair::{
     FrameParity, KEY_REQUESTS_SLOT, KeyFrameRequests, PARITY_SLOT, RECEIVER_REPAIR_SLOT, RECEIVER_REPORTS_SLOT,
-    RESEND_SLOT, RepairLink, RepairLog, Repairer, Resender,
+    RESEND_SLOT, RepairLink, RepairLog, Repairer, Resender, TWCC_NUMBERS_SLOT,
 };
 use crate::error::{MediaError, WhepError};
 use crate::sound_link::SOUND_CLOCK_HZ;
-use rtc::interceptor::{ReceiverReportBuilder, Registry, SenderReportBuilder, Slot};
+use rtc::interceptor::{ReceiverReportBuilder, Registry, SenderReportBuilder, Slot, TwccSenderBuilder};
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_FLEX_FEC03, MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine,
 };
@@ -78,7 +79,12 @@ impl VideoCodec {
             clock_rate: crate::clock::VIDEO_CLOCK_HZ,
             channels: 0,
             sdp_fmtp_line: format.to_owned(),
-            rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli"), feedback("ccm", "fir")],
+            rtcp_feedback: vec![
+                feedback("nack", ""),
+                feedback("nack", "pli"),
+                feedback("ccm", "fir"),
+                feedback("transport-cc", ""),
+            ],
         }
     }
 }
@@ -96,8 +102,8 @@ pub(super) fn opus() -> RTCRtpCodec {
 /// Which end of a session a connection is, and what its chain shares with the rest.
 #[derive(Clone, Debug)]
 pub(super) enum End {
-    Sender(Arc<RepairLink>),
-    Receiver(Arc<RepairLog>),
+    Sender(Arc<RepairLink>, Arc<RateLink>),
+    Receiver(Arc<RepairLog>, Arc<Told>),
 }
 
 /// Codecs and header extensions of a connection.
@@ -124,6 +130,8 @@ pub(super) fn media_engine(video: &[VideoCodec], sound: bool) -> Result<MediaEng
     }
     let playout_delay = RTCRtpHeaderExtensionCapability { uri: PLAYOUT_DELAY_URI.to_owned() };
     engine.register_header_extension(playout_delay, RtpCodecKind::Video, None).map_err(failed)?;
+    let numbers = RTCRtpHeaderExtensionCapability { uri: TWCC_URI.to_owned() };
+    engine.register_header_extension(numbers, RtpCodecKind::Video, None).map_err(failed)?;
     Ok(engine)
 }
 
@@ -131,19 +139,24 @@ pub(super) fn media_engine(video: &[VideoCodec], sound: bool) -> Result<MediaEng
 pub(super) fn registry(end: &End) -> Registry {
     let registry = Registry::new();
     match end {
-        End::Sender(link) => {
+        End::Sender(link, rate) => {
             let reports = SenderReportBuilder::new().with_interval(REPORT_INTERVAL).build();
             registry
+                .with(Slot::CongestionControl, Meter::new(Arc::clone(rate)))
                 .with(PARITY_SLOT, FrameParity::new(Arc::clone(link)))
+                .with(Slot::from(TWCC_NUMBERS_SLOT), TwccSenderBuilder::new().build())
                 .with(Slot::from(RESEND_SLOT), Resender::new(Arc::clone(link)))
                 .with(Slot::SenderReport, WhileFlowing::new(reports, REPORT_INTERVAL))
                 .with(Slot::from(KEY_REQUESTS_SLOT), KeyFrameRequests::new(Arc::clone(link)))
+                .with(Slot::from(NOTICES_SLOT), Notices::new(Arc::clone(rate)))
         }
-        End::Receiver(log) => {
+        End::Receiver(log, told) => {
             let reports = ReceiverReportBuilder::new().with_interval(REPORT_INTERVAL).build();
             registry
+                .with(Slot::TwccReceiver, Reports::default())
                 .with(Slot::from(RECEIVER_REPORTS_SLOT), WhileFlowing::new(reports, REPORT_INTERVAL))
                 .with(Slot::from(RECEIVER_REPAIR_SLOT), Repairer::new(Arc::clone(log)))
+                .with(Slot::from(NOTICES_SLOT), Listener::new(Arc::clone(told)))
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Congestion control comes in as interceptors (`engine::registry` says where) and as a gate before the encoder; ICE over
 //! TCP and relays are further addresses of the peer's sockets ([`path`]).
 
+mod congestion;
 mod engine;
 mod interceptors;
 mod outbound;
@@ -14,10 +15,11 @@ mod peer;
 mod repair;
 mod sockets;
 
+pub(crate) use congestion::{RateLink, Told};
 pub(crate) use engine::{VideoCodec, offered_media};
 pub(crate) use outbound::{Payloads, RtpOut};
 pub(crate) use peer::{Channel, InboundRtp, Peer, PeerEvent, PeerOptions, RtpIn};
-pub(crate) use repair::Repair;
+pub(crate) use repair::{Repair, RepairLink};
 
 pub(crate) use sockets::Traffic;
 

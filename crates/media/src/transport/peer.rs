@@ -1,5 +1,6 @@
 //! One WebRTC connection.
 
+use super::congestion::{RateLink, Told};
 use super::engine::{End, PLAYOUT_DELAY_URI, VideoCodec, media_engine, opus, registry, settings};
 use super::outbound::RtpOut;
 use super::path::{TcpCandidate, split_tcp, without_active, without_tcp};
@@ -214,7 +215,9 @@ pub(crate) struct Peer {
     sound: Option<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, u32)>,
     events: mpsc::UnboundedSender<PeerEvent>,
     repair: Option<Arc<RepairLink>>,
+    rate: Option<Arc<RateLink>>,
     repairs: Option<Arc<RepairLog>>,
+    told: Option<Arc<Told>>,
     open: bool,
 }
 
@@ -222,13 +225,13 @@ impl Peer {
     async fn build(options: &PeerOptions, end: &End) -> Result<(Self, mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
         let (events, events_in) = mpsc::unbounded_channel();
         let (gathered_out, gathered) = mpsc::unbounded_channel();
-        let (repair, repairs) = match end {
-            End::Sender(link) => (Some(Arc::clone(link)), None),
-            End::Receiver(log) => (None, Some(Arc::clone(log))),
+        let (repair, rate, repairs, told) = match end {
+            End::Sender(link, rate) => (Some(Arc::clone(link)), Some(Arc::clone(rate)), None, None),
+            End::Receiver(log, told) => (None, None, Some(Arc::clone(log)), Some(Arc::clone(told))),
         };
         let handler = Handler { events: events.clone(), gathered: gathered_out, repairs: repairs.clone() };
         let sockets = Arc::new(Sockets::new());
-        let tcp_port = if matches!(end, End::Sender(_)) { options.bind.port() } else { 0 };
+        let tcp_port = if matches!(end, End::Sender(..)) { options.bind.port() } else { 0 };
         let relays = options.relay.iter().map(|relay| RTCIceServer {
             urls: vec![relay.url.clone()],
             username: relay.user.clone(),
@@ -257,7 +260,9 @@ impl Peer {
             sound: None,
             events,
             repair,
+            rate,
             repairs,
+            told,
             open: true,
         };
         Ok((peer, events_in))
@@ -269,7 +274,8 @@ impl Peer {
         offer: String,
     ) -> Result<(Self, String, mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
         let link = Arc::new(RepairLink::new(SenderConfig::DEFAULT_BIT_RATE));
-        let (mut peer, events) = Self::build(options, &End::Sender(link)).await?;
+        let rate = Arc::new(RateLink::new(SenderConfig::DEFAULT_BIT_RATE, Arc::clone(&link)));
+        let (mut peer, events) = Self::build(options, &End::Sender(link, rate)).await?;
         let video = options.video.first().copied().unwrap_or(VideoCodec::H264);
         peer.video = Some(peer.add_track(RtpCodecKind::Video, video.codec()).await?);
         if options.sound {
@@ -282,6 +288,16 @@ impl Peer {
     /// What repair and rate control share; `None` at the receiver's end.
     pub(crate) const fn repair(&self) -> Option<&Arc<RepairLink>> {
         self.repair.as_ref()
+    }
+
+    /// What the path carries, and what waits for it; `None` at the receiver's end.
+    pub(crate) const fn rate(&self) -> Option<&Arc<RateLink>> {
+        self.rate.as_ref()
+    }
+
+    /// What the sender tells of itself; `None` at the sender's end.
+    pub(crate) const fn told(&self) -> Option<&Arc<Told>> {
+        self.told.as_ref()
     }
 
     /// What the receiver's end repaired; `None` at the sender's end.
@@ -302,7 +318,7 @@ impl Peer {
     pub(crate) async fn offer(
         options: &PeerOptions,
     ) -> Result<(Self, String, [Channel; 3], mpsc::UnboundedReceiver<PeerEvent>), MediaError> {
-        let (mut peer, events) = Self::build(options, &End::Receiver(Arc::default())).await?;
+        let (mut peer, events) = Self::build(options, &End::Receiver(Arc::default(), Arc::default())).await?;
         let receive_only =
             || Some(RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Recvonly, ..Default::default() });
         peer.connection.add_transceiver_from_kind(RtpCodecKind::Video, receive_only()).await.map_err(failed)?;

@@ -2,7 +2,7 @@
 
 use super::Rng;
 use super::link::{Parcel, Who};
-use crate::rate::plan::{Plan, Settings, ViewerRate, key_spacing_us};
+use crate::rate::plan::{Plan, Settings, key_spacing_us};
 use crate::rate::{Fate, Flow, Gate, Report};
 use loco_model::Size;
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,7 +152,7 @@ impl Stream {
             return Err(Some(at_us));
         }
         let settings = Settings { ceiling: self.ceiling, max_fps: 60, size: Size::new(640, 480) };
-        let decision = self.plan.decide(&[ViewerRate::of(self.flow.state(now_us))], settings);
+        let decision = self.plan.decide(Some(self.flow.target(now_us)), settings);
         self.pending = false;
         self.frame_us = Some(now_us);
         self.next_slot_us = now_us + 900_000 / u64::from(decision.max_fps);
