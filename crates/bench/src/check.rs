@@ -269,6 +269,7 @@ mod tests {
         let reading = |counter| Reading {
             instance: 4,
             mode: loco_demo_guest::Mode::Town,
+            flash: false,
             counter,
             input_code: 0,
             input_count: 0,

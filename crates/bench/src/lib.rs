@@ -13,6 +13,7 @@ pub mod clock;
 pub mod cpu;
 mod docs;
 mod latency;
+pub mod line;
 mod plot;
 pub mod report;
 mod rows;
@@ -47,9 +48,12 @@ pub struct BenchArgs {
     /// Keys pressed per measurement of latency, at least 20
     #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u16).range(20..=10_000))]
     pub trials: u16,
-    /// Length of a measurement of CPU, in seconds
+    /// Length of a measurement of CPU, of the loss of row 10 (300 for its target), of each part of a link of row 11
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..=3600))]
     pub seconds: u16,
+    /// How often each link of rows 10 and 11 is measured; more than one show the variance
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub runs: u16,
     /// The `loco` executable to measure [default: this one]
     #[arg(long, value_name = "FILE")]
     pub loco: Option<PathBuf>,
@@ -74,8 +78,13 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     };
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     let loco = args.loco.clone().map_or_else(std::env::current_exe, Ok).context("cannot find the own executable")?;
-    let lab =
-        Lab { loco, trials: args.trials.into(), window: Duration::from_secs(args.seconds.into()), out: out.clone() };
+    let lab = Lab {
+        loco,
+        trials: args.trials.into(),
+        window: Duration::from_secs(args.seconds.into()),
+        runs: args.runs.into(),
+        out: out.clone(),
+    };
     let mut measured = Vec::new();
     let mut failed = false;
     let mut stdout = std::io::stdout();

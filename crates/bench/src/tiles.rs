@@ -204,7 +204,17 @@ mod tests {
 
     fn reading(instance: u8, counter: u64) -> Reading {
         let mode = loco_demo_guest::Mode::Town;
-        Reading { instance, mode, counter, input_code: 0, input_count: 0, held: 0, cursor_x: 0, cursor_y: 0 }
+        Reading {
+            instance,
+            mode,
+            flash: false,
+            counter,
+            input_code: 0,
+            input_count: 0,
+            held: 0,
+            cursor_x: 0,
+            cursor_y: 0,
+        }
     }
 
     fn trace(instance: u8, points: impl IntoIterator<Item = (u64, u64)>) -> Trace {

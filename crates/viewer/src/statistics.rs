@@ -148,6 +148,17 @@ fn bit_rate(bytes_per_second: Option<f32>) -> String {
     }
 }
 
+/// How packets come, and from where.
+fn path(session: &ReceiverStats) -> String {
+    let Some(path) = &session.path else { return "–".to_owned() };
+    let changes = match session.path_changes {
+        0 => String::new(),
+        1 => ", changed once".to_owned(),
+        n => format!(", changed {n} times"),
+    };
+    format!("{} ({}){changes}", path.kind.word(), path.remote)
+}
+
 /// The sheet of one instance.
 #[must_use]
 pub fn tile_sheet(tile: &TileNumbers, wall: &WallNumbers, traces: Vec<Trace>) -> Sheet {
@@ -164,7 +175,9 @@ pub fn tile_sheet(tile: &TileNumbers, wall: &WallNumbers, traces: Vec<Trace>) ->
         ("Frames decoded".to_owned(), number(s.fps_decoded, 1, " fps")),
         ("Frames shown".to_owned(), number(tile.fps_shown, 1, " fps")),
         ("Bit rate".to_owned(), bit_rate(s.bytes_per_second)),
+        ("Picture".to_owned(), s.limits.map_or_else(|| "–".to_owned(), |limits| limits.line())),
         ("Round trip".to_owned(), number(s.round_trip_ms, 1, " ms")),
+        ("Path".to_owned(), path(s)),
         ("Jitter".to_owned(), number(s.jitter_ms, 1, " ms")),
         ("Lost".to_owned(), format!("{} packets ({loss:.2} %), {} frames", s.packets_lost, s.frames_dropped)),
         ("Freezes".to_owned(), format!("{} ({} ms)", s.freezes, s.frozen_ms)),
@@ -218,6 +231,7 @@ fn wall_lines(wall: &WallNumbers) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loco_media::{Limiter, StreamLimits};
     use loco_model::Size;
 
     fn tile() -> TileNumbers {
@@ -233,6 +247,13 @@ mod tests {
                 packets_received: 9_995,
                 packets_lost: 5,
                 decode: Percentiles { p50_ms: Some(0.41), p95_ms: Some(0.9), p99_ms: None },
+                limits: Some(StreamLimits {
+                    limiter: Limiter::Network,
+                    bit_rate: 1_200_000,
+                    ceiling: 2_000_000,
+                    queue_ms: Some(35),
+                    ..StreamLimits::default()
+                }),
                 ..ReceiverStats::default()
             },
             fps_shown: Some(28.0),
@@ -254,6 +275,8 @@ mod tests {
             "Lost: 5 packets (0.05 %), 0 frames",
             "Decode p50/95/99: 0.4 / 0.9 / – ms",
             "Round trip: –",
+            "Path: –",
+            "Picture: limited by the network: 1.2 Mbit/s of 2.0, queue 35 ms",
         ] {
             assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
         }

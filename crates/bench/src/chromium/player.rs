@@ -221,6 +221,7 @@ mod tests {
         let reading = |input_count| Reading {
             instance: 3,
             mode: loco_demo_guest::Mode::Town,
+            flash: false,
             counter: 1 << 40,
             input_code: 0x10,
             input_count,

@@ -3,6 +3,7 @@
 mod cost;
 mod growth;
 mod latency;
+mod network;
 mod start;
 
 use crate::plot::Series;
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The rows that can be measured, in the order in which they are.
-pub(crate) const ALL: [u8; 7] = [1, 2, 3, 4, 5, 6, 16];
+pub(crate) const ALL: [u8; 9] = [1, 2, 3, 4, 5, 6, 10, 11, 16];
+/// Length of a measurement where nothing else is said.
+pub(crate) const DEFAULT_WINDOW: Duration = Duration::from_secs(20);
 
 /// Where and how thoroughly things are measured.
 pub(crate) struct Lab {
@@ -24,6 +27,8 @@ pub(crate) struct Lab {
     pub(crate) trials: usize,
     /// Length of a CPU measurement.
     pub(crate) window: Duration,
+    /// How often rows 10 and 11 are measured.
+    pub(crate) runs: usize,
     /// Where plots and raw values go.
     pub(crate) out: PathBuf,
 }
@@ -38,6 +43,8 @@ impl Lab {
             4 => cost::nine_still(self).await,
             5 => cost::encoding(self).await,
             6 => start::nine_tiles(self).await,
+            10 => network::bad_link(self).await,
+            11 => network::shapes(self).await,
             16 => growth::instances_and_pixels(self).await,
             other => bail!("row {other} is not measured by this command: it knows {ALL:?}"),
         }

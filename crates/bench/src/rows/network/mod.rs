@@ -1,0 +1,333 @@
+//! Rows 10 and 11: bad links.
+
+mod drive;
+mod shapes;
+
+use super::{Lab, object};
+use crate::line::{Line, Options};
+use crate::plot::Series;
+use crate::report::{Condition, Row};
+use crate::stats::{Summary, median, round};
+use anyhow::{Context, Result};
+use drive::{FREEZE_MS, Seen, drive};
+use loco_impair::{Direction, Impairment};
+use serde_json::{Map, Value, json};
+use shapes::Shape;
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// Of each part of a shape, where no length is given.
+const PHASE_S: f64 = 8.0;
+/// Without loss, before the loss of row 10.
+const CALM_S: f64 = 20.0;
+/// The default ceiling of the row.
+const CEILING: [&str; 2] = ["--bit-rate", "2000"];
+
+const HOW_BAD: &str = "One demo guest 640x480 in mode busy (the whole screen changes 30 times a second), agent and viewer \
+    as processes, between them the project's impairing proxy (one thread, poll): 8 Mbit/s, a queue of 100 kB, 50 ms each \
+    way, first without loss, then with 0.3 % random loss each way. Frames are told by the barcode of what the viewer \
+    presented; a freeze is more than 150 ms between two; lateness is that of a picture against the guest's own clock, and \
+    counts above the median without loss; keys are injected into the viewer's router four times a second, the clock stops \
+    when the guest has told of them on its debug console. Several runs: medians, each run's values beside them.";
+
+/// Row 10.
+pub(super) async fn bad_link(lab: &Lab) -> Result<Row> {
+    let mut runs = Vec::new();
+    for run in 0..lab.runs {
+        let (seen, hard) = one_bad(lab, run as u64).await?;
+        if run == 0 {
+            plots(lab, "row10", "8 Mbit/s, 100 ms, 0.3 % loss", &seen);
+            lab.keep("row10.json", &raw(&seen))?;
+        }
+        runs.push(bad_numbers(&seen, hard));
+        tracing::info!(run, numbers = %json!(runs.last()), "row 10");
+    }
+    let of = |name: &str| middle(&runs, name);
+    let conditions = vec![
+        Condition::at_least("frames shown, per cent,", of("shown_percent"), 99.9),
+        Condition::at_most("freezes", of("freezes"), 1.0),
+        Condition::at_most("longest gap, ms,", of("longest_gap_ms"), 170.0),
+        Condition::at_most("99th percentile above the loss-free median, ms,", of("late_p99_ms"), 35.0),
+        Condition::at_most("key to guest, 99th percentile, ms,", of("key_guest_p99_ms"), 50.0 + 30.0),
+        Condition::at_most("keys that never came", of("keys_lost"), 0.0),
+    ];
+    let mut row = Row::new(10, "bad link: 8 Mbit/s, +50 ms each way, 0.3 % loss", "ms", HOW_BAD, conditions);
+    row.ours = over_runs(&runs);
+    Ok(row)
+}
+
+async fn one_bad(lab: &Lab, seed: u64) -> Result<(Seen, (f64, f64))> {
+    let options = options(lab, "busy", seed);
+    let mut line = Line::start(options).await?;
+    let calm = Impairment::rate(8_000_000, 100_000).with_delay(Duration::from_millis(50));
+    let lossy = calm.clone().with_loss(0.003);
+    line.link.set(Direction::Down, calm.clone());
+    line.link.set(Direction::Up, calm.clone());
+    let watched = async {
+        let id = *line.ids().first().context("no instance")?;
+        let mut tiles = line.open_viewer().await?;
+        let mut keys = line.keys(id)?;
+        let length = lab.window.as_secs_f64();
+        let (link, up) = (line.link.clone(), lossy.clone());
+        let mut hooks = move |now: f64| {
+            if now >= CALM_S && link.impairment(Direction::Up).loss == 0.0 {
+                link.set(Direction::Up, up.clone());
+            }
+        };
+        let phases = [(CALM_S, calm), (length, lossy)];
+        let seen = drive(&line, &mut tiles, &mut keys, id, &phases, &mut hooks).await?;
+        Ok((seen, (CALM_S, CALM_S + length)))
+    }
+    .await;
+    line.stop().await?;
+    watched
+}
+
+fn bad_numbers(seen: &Seen, (from, to): (f64, f64)) -> Map<String, Value> {
+    // The first seconds settle.
+    let calm = (5.0, CALM_S);
+    let share = |(from, to)| {
+        let (ticks, shown) = seen.ticks(from, to);
+        (ticks > 0).then(|| shown as f64 / ticks as f64 * 100.0)
+    };
+    let gaps: Vec<f64> = seen.gaps(from, to).into_iter().map(|(_, ms)| ms).collect();
+    let base = median(&seen.lateness(calm.0, calm.1));
+    let late = |from, to| {
+        let base = base?;
+        let above: Vec<f64> = seen.lateness(from, to).iter().map(|ms| ms - base).collect();
+        Summary::of(&above)
+    };
+    let (guest, picture, lost) = seen.keys(from, to);
+    let (calm_guest, ..) = seen.keys(calm.0, calm.1);
+    object([
+        ("shown_percent", number(share((from, to)))),
+        ("shown_percent_without_loss", number(share(calm))),
+        ("freezes", json!(gaps.iter().filter(|ms| **ms > FREEZE_MS).count())),
+        ("longest_gap_ms", number(gaps.iter().copied().reduce(f64::max))),
+        ("late_p99_ms", number(late(from, to).map(|summary| summary.p99))),
+        ("late_p99_without_loss_ms", number(late(calm.0, calm.1).map(|summary| summary.p99))),
+        ("key_guest_p50_ms", number(guest.map(|summary| summary.p50))),
+        ("key_guest_p99_ms", number(guest.map(|summary| summary.p99))),
+        ("key_guest_p99_without_loss_ms", number(calm_guest.map(|summary| summary.p99))),
+        ("key_picture_p50_ms", number(picture.map(|summary| summary.p50))),
+        ("keys_lost", json!(lost)),
+        ("packets_lost", json!(seen.link.iter().map(|sample| sample.lost).sum::<u64>())),
+        ("mbit_per_s", number(Some(mean_rate(seen, from, to) / 1e6))),
+    ])
+}
+
+const HOW_SHAPES: &str = "One demo guest 640x480 in mode busy, ceiling 2 Mbit/s, agent and viewer as processes behind the \
+    impairing proxy. Each shape has an easy part, a hard one and an easy one again, of 8 s or as --seconds says. fps: \
+    distinct barcodes presented. Round trip: the viewer's own echo on the session, once a second. Key to picture: \
+    injected into the viewer's router, until a presented picture counts it. Full again: until the link carries 90 % of \
+    the rate before. Several runs: medians, each run's values beside them.";
+
+/// Row 11.
+pub(super) async fn shapes(lab: &Lab) -> Result<Row> {
+    let each = if lab.window == super::DEFAULT_WINDOW { PHASE_S } else { lab.window.as_secs_f64() };
+    let all = shapes::all(each);
+    let mut ours = Map::new();
+    let mut conditions = Vec::new();
+    for (index, shape) in all.iter().enumerate() {
+        let mut runs = Vec::new();
+        for run in 0..lab.runs {
+            let seen = one_shape(lab, shape, run as u64).await.with_context(|| shape.name)?;
+            if run == 0 {
+                plots(lab, &format!("row11-{}", shape.name), shape.name, &seen);
+                lab.keep(&format!("row11-{}.json", shape.name), &raw(&seen))?;
+            }
+            runs.push(shape_numbers(&seen, shape));
+            tracing::info!(shape = shape.name, run, numbers = %json!(runs.last()), "row 11");
+        }
+        let of = |name: &str| middle(&runs, name);
+        let named = |what: &str| format!("{}: {what}", shape.name);
+        conditions.push(Condition::at_least(&named("pictures a second"), of("fps"), shape.least_fps));
+        conditions.push(Condition::at_least(&named("fewest in a second"), of("least_fps"), 3.0));
+        if index == 0 {
+            conditions.push(Condition::at_most(&named("longest round trip, ms,"), of("round_trip_max_ms"), 300.0));
+        }
+        let is_cliff = shape.name.starts_with("cliff") || shape.name.starts_with("ramp");
+        if is_cliff {
+            let limit = if index == 0 { 1.5 } else { each };
+            conditions.push(Condition::at_most(&named("full again, s,"), of("full_again_s"), limit));
+        }
+        ours.insert(shape.name.to_owned(), Value::Object(over_runs(&runs)));
+    }
+    let mut row =
+        Row::new(11, "shapes of links: cliffs, ramps, loss, bursts, jitter, queues", "ms", HOW_SHAPES, conditions);
+    row.ours = ours;
+    Ok(row)
+}
+
+async fn one_shape(lab: &Lab, shape: &Shape, seed: u64) -> Result<Seen> {
+    let mut line = Line::start(options(lab, "busy", seed)).await?;
+    line.link.set(Direction::Up, shape.up.clone());
+    line.link.set(Direction::Down, shape.phases[0].1.clone());
+    let watched = async {
+        let id = *line.ids().first().context("no instance")?;
+        let mut tiles = line.open_viewer().await?;
+        let mut keys = line.keys(id)?;
+        let mut download = shape.rival.then(|| Download::offer(&line)).transpose()?;
+        let (from, to) = shape.hard;
+        let mut hooks = |now: f64| {
+            if let Some(download) = &mut download {
+                download.run(now >= from && now < to);
+            }
+        };
+        drive(&line, &mut tiles, &mut keys, id, &shape.phases, &mut hooks).await
+    }
+    .await;
+    line.stop().await?;
+    watched
+}
+
+fn shape_numbers(seen: &Seen, shape: &Shape) -> Map<String, Value> {
+    let (from, to) = shape.hard;
+    let (guest, picture, lost) = seen.keys(from, to);
+    let gap = seen.gaps(from, to).into_iter().map(|(_, ms)| ms).reduce(f64::max);
+    let queue = seen.link.iter().map(|sample| sample.queue_delay.as_secs_f64() * 1e3).reduce(f64::max);
+    object([
+        ("fps", number(Some(seen.fps(from, to)))),
+        ("least_fps", number(Some(seen.least_fps(from, to)))),
+        ("longest_gap_ms", number(gap)),
+        ("round_trip_max_ms", number(seen.longest_round_trip(from, to))),
+        ("key_guest_p99_ms", number(guest.map(|summary| summary.p99))),
+        ("key_picture_p50_ms", number(picture.map(|summary| summary.p50))),
+        ("key_picture_p95_ms", number(picture.map(|summary| summary.p95))),
+        ("keys_lost", json!(lost)),
+        ("queue_max_ms", number(queue)),
+        ("full_again_s", number(seen.full_again(from, to, 0.9))),
+        ("mbit_per_s", number(Some(mean_rate(seen, from, to) / 1e6))),
+    ])
+}
+
+fn options(lab: &Lab, mode: &'static str, seed: u64) -> Options {
+    let agent = CEILING.map(str::to_owned).to_vec();
+    Options { loco: lab.loco.clone(), instances: 1, mode, agent, viewer: Vec::new(), seed }
+}
+
+fn mean_rate(seen: &Seen, from: f64, to: f64) -> f64 {
+    let within: Vec<f64> =
+        seen.rate().iter().filter(|(at, _)| *at >= from && *at < to).map(|(_, bits)| *bits).collect();
+    within.iter().sum::<f64>() / within.len().max(1) as f64
+}
+
+fn number(value: Option<f64>) -> Value {
+    value.filter(|value| value.is_finite()).map_or(Value::Null, |value| json!(round(value, 2)))
+}
+
+/// The median of a number over the runs that have it.
+fn middle(runs: &[Map<String, Value>], name: &str) -> Option<f64> {
+    let values: Vec<f64> = runs.iter().filter_map(|run| run.get(name)?.as_f64()).collect();
+    // One run without it is a run that failed it.
+    (values.len() == runs.len()).then(|| median(&values)).flatten()
+}
+
+/// Of one run its numbers; of several each number's summary, and all runs.
+fn over_runs(runs: &[Map<String, Value>]) -> Map<String, Value> {
+    let Some((first, [_, ..])) = runs.split_first() else { return runs.first().cloned().unwrap_or_default() };
+    let mut all: Map<String, Value> = first
+        .keys()
+        .map(|name| {
+            let values: Vec<f64> = runs.iter().filter_map(|run| run.get(name)?.as_f64()).collect();
+            (name.clone(), json!(Summary::of(&values).map(|summary| summary.rounded(2))))
+        })
+        .collect();
+    all.insert("runs".to_owned(), json!(runs));
+    all
+}
+
+/// Rate, queue and gaps over time.
+fn plots(lab: &Lab, name: &str, title: &str, seen: &Seen) {
+    let series = |name: &str, points: Vec<(f64, f64)>| Series { name: name.to_owned(), points };
+    let at = |sample: &loco_impair::Sample| sample.at.as_secs_f64();
+    let capacity = seen.link.iter().filter_map(|s| Some((at(s), s.rate? as f64 / 1e6))).collect();
+    let carried = seen.rate().into_iter().map(|(at, bits)| (at, bits / 1e6)).collect();
+    let rates = [series("link", capacity), series("carried", carried)];
+    lab.plot(&format!("{name}-rate.svg"), &format!("{title}: rate"), ("seconds", "Mbit/s"), &rates);
+    let queue = seen.link.iter().map(|s| (at(s), s.queue_delay.as_secs_f64() * 1e3)).collect();
+    let delays = [
+        series("queue", queue),
+        series("between two pictures", seen.gaps(0.0, f64::INFINITY)),
+        series("round trip", seen.round_trips.clone()),
+        series("key to picture", seen.presses.iter().filter_map(|p| Some((p.at, p.picture_ms?))).collect()),
+    ];
+    lab.plot(&format!("{name}-delay.svg"), &format!("{title}: delays"), ("seconds", "milliseconds"), &delays);
+}
+
+fn raw(seen: &Seen) -> Value {
+    let link = seen.link.iter().map(|s| {
+        json!([
+            round(s.at.as_secs_f64(), 1),
+            s.rate,
+            s.bytes_out,
+            s.queue_bytes,
+            s.queue_delay.as_millis() as u64,
+            s.lost
+        ])
+    });
+    json!({
+        "link": {"columns": ["s", "bit/s", "bytes", "queue bytes", "queue ms", "lost"], "rows": link.collect::<Vec<_>>()},
+        "pictures": seen.pictures.iter().map(|p| json!([round(p.at, 4), p.counter])).collect::<Vec<_>>(),
+        "keys": seen.presses.iter().map(|p| json!([round(p.at, 4), p.guest_ms, p.picture_ms])).collect::<Vec<_>>(),
+        "round_trips": seen.round_trips,
+        "session": seen.session,
+    })
+}
+
+/// A download that takes what it can get of the link.
+struct Download {
+    entrance: std::net::SocketAddr,
+    running: Option<std::net::TcpStream>,
+}
+
+impl Download {
+    fn offer(line: &Line) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let entrance = line.link.tcp(listener.local_addr()?)?;
+        std::thread::Builder::new().name("download".to_owned()).spawn(move || {
+            use std::io::Write as _;
+            // One after the other; each ends with its taker.
+            for mut stream in listener.incoming().flatten() {
+                while stream.write_all(&[0; 16_384]).is_ok() {}
+            }
+        })?;
+        Ok(Self { entrance, running: None })
+    }
+
+    fn run(&mut self, runs: bool) {
+        if runs == self.running.is_some() {
+            return;
+        }
+        self.running = None;
+        if runs && let Ok(stream) = std::net::TcpStream::connect(self.entrance) {
+            if let Ok(mut reader) = stream.try_clone() {
+                std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+            }
+            self.running = Some(stream);
+        }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.running {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_over_runs_need_every_run() {
+        let run = |value: Value| object([("fps", value)]);
+        let runs = [run(json!(20.0)), run(json!(24.0)), run(json!(22.0))];
+        assert_eq!(middle(&runs, "fps"), Some(22.0));
+        assert_eq!(over_runs(&runs)["fps"]["n"], 3);
+        assert_eq!(over_runs(&runs[..1])["fps"], 20.0);
+        assert_eq!(middle(&[run(json!(20.0)), run(Value::Null)], "fps"), None, "a run without it failed it");
+    }
+}
