@@ -272,6 +272,12 @@ pub struct ReceiverStats {
     pub packets_received: u64,
     /// Video packets that did not arrive in time, by sequence number.
     pub packets_lost: u64,
+    /// Lost packets asked for again, each asking counted.
+    pub packets_asked: u64,
+    /// Packets that came after they were asked for.
+    pub packets_resent: u64,
+    /// Lost packets rebuilt from parity.
+    pub packets_rebuilt: u64,
     /// RTP bytes received, video and sound, headers included.
     pub bytes_received: u64,
     /// The same in a second.

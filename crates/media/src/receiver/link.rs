@@ -11,7 +11,7 @@ use crate::config::ReceiverConfig;
 use crate::error::MediaError;
 use crate::sound_link::PacketSink;
 use crate::stats::PathKind;
-use crate::transport::{Channel, InboundRtp, Peer, PeerEvent, RtpIn, Told, Traffic, VideoCodec};
+use crate::transport::{Channel, InboundRtp, Peer, PeerEvent, RepairLog, RtpIn, Told, Traffic, VideoCodec};
 use crate::video::{Decoder, check_decoder};
 use crate::whep::{Client, ClientError};
 use parking_lot::Mutex;
@@ -128,6 +128,7 @@ async fn session(
         decoder: None,
         key_frames: KeyFrameAsker::default(),
         video: None,
+        repairs: peer.repairs().cloned().unwrap_or_default(),
         vigil: Vigil::default(),
         asks: None,
         mending_since: None,
@@ -162,6 +163,7 @@ struct Live<'a> {
     decoder: Option<Decoder>,
     key_frames: KeyFrameAsker,
     video: Option<RtpIn>,
+    repairs: Arc<RepairLog>,
     vigil: Vigil,
     /// Asks the other end for a sign of life.
     asks: Option<mpsc::Sender<()>>,
@@ -231,7 +233,10 @@ impl Live<'_> {
                         return end;
                     }
                 }
-                () = self.mailbox.stats_read.notified() => self.tell_path(&Seen::of(peer).await),
+                () = self.mailbox.stats_read.notified() => {
+                    self.tell_path(&Seen::of(peer).await);
+                    self.repairs.set_round_trip(self.mailbox.meter.lock().round_trip);
+                }
                 () = &mut connect_by, if channels.is_some() => {
                     return End::Lost("no path for the media was found in time".to_owned());
                 }
@@ -345,7 +350,8 @@ impl Live<'_> {
     fn packet(&mut self, packet: InboundRtp) -> Result<(), MediaError> {
         let now = Instant::now();
         self.vigil.media(now);
-        let (timestamp, bytes, before) = (packet.timestamp, packet.bytes, self.assembler.counts());
+        let (timestamp, bytes, repair) = (packet.timestamp, packet.bytes, packet.repair);
+        let before = self.assembler.counts();
         self.assembler.push(packet, now);
         let after = self.assembler.counts();
         {
@@ -353,6 +359,9 @@ impl Live<'_> {
             meter.packet(timestamp, bytes, now);
             meter.sent.add(after.seen - before.seen, now);
             meter.stats.packets_received += after.received - before.received;
+            if after.expected > before.expected + 1 || repair.is_some() {
+                meter.repairs(self.repairs.counts());
+            }
             // Signed: a late packet makes up for one that counted as lost.
             let lost = |c: super::assemble::Counts| c.expected as i64 - c.received as i64;
             meter.stats.packets_lost = meter.stats.packets_lost.saturating_add_signed(lost(after) - lost(before));

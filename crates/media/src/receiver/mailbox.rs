@@ -3,7 +3,7 @@
 use super::assemble::{Assembled, Fate};
 use super::{SessionState, Wake};
 use crate::stats::{Histogram, Rate, ReceiverStats};
-use crate::transport::Told;
+use crate::transport::{RepairedCounts, Told};
 use crate::video::VideoFrame;
 use loco_model::Size;
 use loco_model::input::{KeysEvent, Pointer};
@@ -52,6 +52,8 @@ pub(super) struct Meter {
     network: Histogram,
     assemble: Histogram,
     repair: Histogram,
+    /// Counted in `stats` already, of this session.
+    repaired: RepairedCounts,
     decode: Histogram,
     mailbox: Histogram,
     jitter: Jitter,
@@ -105,6 +107,7 @@ impl Meter {
         self.told = told;
         self.jitter = Jitter::default();
         self.least_delay = Least::default();
+        self.repaired = RepairedCounts::default();
         (self.last, self.round_trip, self.awaited_since) = (None, None, None);
         self.stats.sessions += 1;
     }
@@ -135,6 +138,16 @@ impl Meter {
             Fate::Resent => self.stats.frames_resent += 1,
         }
         self.repair.record_us(frame.waited.as_micros() as u64, frame.complete);
+    }
+
+    /// What this session's repair did so far.
+    pub(super) const fn repairs(&mut self, counts: RepairedCounts) {
+        let RepairedCounts { asked, resent, rebuilt } = counts;
+        let before = self.repaired;
+        self.stats.packets_asked += asked - before.asked;
+        self.stats.packets_resent += resent - before.resent;
+        self.stats.packets_rebuilt += rebuilt - before.rebuilt;
+        self.repaired = counts;
     }
 
     /// A frame was decoded.

@@ -19,7 +19,7 @@ pub(crate) use congestion::{RateLink, Told};
 pub(crate) use engine::{VideoCodec, offered_media};
 pub(crate) use outbound::{Payloads, RtpOut};
 pub(crate) use peer::{Channel, InboundRtp, Peer, PeerEvent, PeerOptions, RtpIn};
-pub(crate) use repair::{Repair, RepairLink};
+pub(crate) use repair::{Repair, RepairLink, RepairLog, RepairedCounts};
 
 pub(crate) use sockets::Traffic;
 

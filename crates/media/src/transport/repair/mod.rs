@@ -20,7 +20,7 @@ pub(super) use key_requests::KeyFrameRequests;
 pub(crate) use link::RepairLink;
 pub(super) use parity::FrameParity;
 pub(super) use receive::Repairer;
-pub(crate) use receive::{Repair, RepairLog};
+pub(crate) use receive::{Repair, RepairLog, RepairedCounts};
 pub(super) use resend::Resender;
 
 use rtc::interceptor::Slot;
