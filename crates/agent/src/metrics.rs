@@ -29,6 +29,8 @@ pub(crate) fn text(report: &HealthReport) -> Result<String, fmt::Error> {
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }
+    let slowest = health.viewers.iter().filter_map(|viewer| viewer.target_bit_rate).min();
+    let queue_ms = health.viewers.iter().filter_map(|viewer| viewer.queue_ms).reduce(f64::max);
     let flag = |value: Option<bool>| value.map(|value| f64::from(u8::from(value)));
     let count = |value: Option<u64>| value.map(|value| value as f64);
     for (name, help, value) in [
@@ -39,6 +41,8 @@ pub(crate) fn text(report: &HealthReport) -> Result<String, fmt::Error> {
         ("display_active", "Whether the guest shows a picture", flag(video.display_active)),
         ("frame_rate", "Frames encoded a second", video.estimated_frame_rate),
         ("viewers", "Connected viewers", Some(health.viewers.iter().filter(|v| v.state == "connected").count() as f64)),
+        ("viewer_bit_rate", "Bits a second that the slowest viewer's path carries", slowest.map(f64::from)),
+        ("viewer_queue_seconds", "Longest queue on a viewer's path", queue_ms.map(|ms| ms / 1000.0)),
         ("sound_voices", "Voices that the guest has open", Some(f64::from(health.audio.voices))),
         ("agent_cpu_cores", "Share of one core that the agent takes", performance.agent_cpu),
         ("agent_resident_memory_bytes", "Memory of the agent", count(performance.agent_memory_bytes)),

@@ -128,6 +128,11 @@ fn viewers(agent: &Agent) -> Vec<ViewerHealth> {
         rtt_ms: session.round_trip.map(|time| time.as_secs_f64() * 1_000.0),
         path: session.path.as_ref().map(|path| path.kind.word().to_owned()),
         address: session.path.map(|path| path.remote),
+        limited_by: session.rate.limits.map(|limits| limits.limiter.word().to_owned()),
+        target_bit_rate: session.connected.then_some(session.rate.target),
+        received_bit_rate: session.rate.received,
+        queue_ms: session.rate.queue_ms.map(f64::from),
+        loss: session.rate.loss.map(f64::from),
     };
     agent.sender.sessions().into_iter().map(health).collect()
 }

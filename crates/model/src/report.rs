@@ -149,4 +149,19 @@ pub struct ViewerHealth {
     /// Its address and port, as seen from the agent.
     #[serde(default)]
     pub address: Option<String>,
+    /// What limits its picture, in a word: `still`, `network`, `encoder`, `viewer` or `setting`; null before the first.
+    #[serde(default)]
+    pub limited_by: Option<String>,
+    /// Bits a second that its path carries, as the agent estimates; null before it is connected.
+    #[serde(default)]
+    pub target_bit_rate: Option<u32>,
+    /// Bits a second that arrived lately, by its own reports; null where it does not report.
+    #[serde(default)]
+    pub received_bit_rate: Option<u32>,
+    /// Queue on the way in milliseconds; null where it does not report.
+    #[serde(default)]
+    pub queue_ms: Option<f64>,
+    /// Share of packets lost lately; null while too few were sent to tell.
+    #[serde(default)]
+    pub loss: Option<f64>,
 }
