@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Agent, SIZE, Viewer, grey_canvas};
+use loco_impair::{Direction, Impairment, LinkHandle, Network};
 use loco_media::{Canvas, Limiter, SenderConfig};
 use loco_model::Rect;
 use std::sync::Arc;
@@ -75,4 +76,91 @@ async fn a_free_path_is_limited_by_the_setting_and_a_still_picture_by_nothing() 
     assert!(line.contains("asks for no more"), "{line}");
     until("nothing is on its way", || agent.sender.sessions()[0].rate.in_flight == 0).await;
     agent.stop().await;
+}
+
+/// A wall of noise seen through a link.
+struct Bad {
+    agent: Agent,
+    viewer: Viewer,
+    link: LinkHandle,
+    _noise: Noise,
+    _network: Network,
+}
+
+impl Bad {
+    async fn start(down: Impairment) -> Self {
+        let agent = Agent::start(SenderConfig::default(), grey_canvas(SIZE, 60)).await;
+        let network = Network::start(7).expect("a network");
+        let link =
+            network.link(down.clone(), Impairment { loss: down.loss, delay: down.delay, ..Impairment::default() });
+        let through = link.http(agent.address).expect("a way in");
+        let viewer = Viewer::start(format!("http://{through}/whep"));
+        until("a picture", || viewer.receiver.stats().frames_decoded > 0).await;
+        let noise = Noise::start(&agent.canvas);
+        Self { agent, viewer, link, _noise: noise, _network: network }
+    }
+
+    fn target(&self) -> u32 {
+        self.agent.sender.sessions()[0].rate.target
+    }
+}
+
+const MS_10: Duration = Duration::from_millis(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cliff_is_followed_down_and_up_and_said() {
+    let wide = Impairment::rate(5_000_000, 100_000).with_delay(MS_10);
+    let narrow = Impairment::rate(500_000, 100_000).with_delay(MS_10);
+    let bad = Bad::start(wide.clone()).await;
+    until("the ceiling", || bad.target() == 2_000_000).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let before = bad.viewer.receiver.stats();
+    bad.link.set(Direction::Down, narrow);
+    let fell = Instant::now();
+    until("the rate falls", || bad.target() < 600_000).await;
+    let after = fell.elapsed();
+    let told = || bad.viewer.receiver.stats().limits.map(|limits| limits.line()).unwrap_or_default();
+    until("the viewer is told", || told().starts_with("limited by the network: 0.")).await;
+    // What was on its way at the cliff has drained by then; from here on the link must be used and not flooded.
+    tokio::time::sleep(Duration::from_secs(1).saturating_sub(fell.elapsed())).await;
+    let (mut queues, mut rates) = (Vec::new(), Vec::new());
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let rate = bad.agent.sender.sessions()[0].rate;
+        queues.push(rate.queue_ms.unwrap_or_default());
+        rates.push(rate.target);
+    }
+    let frames = bad.viewer.receiver.stats().frames_decoded - before.frames_decoded;
+    let mean = rates.iter().map(|rate| f64::from(*rate)).sum::<f64>() / rates.len() as f64;
+    queues.sort_by(f32::total_cmp);
+    let fps = frames as f64 / fell.elapsed().as_secs_f64();
+    println!(
+        "fell in {after:?}, then {mean:.0} bit/s, queue median {} ms, most {} ms, {fps:.1} fps",
+        queues[20], queues[39]
+    );
+    assert!((200_000.0..700_000.0).contains(&mean), "{rates:?}");
+    assert!(queues[20] < 150.0, "{queues:?}");
+    // Other work on the machine may cost pictures; the link may not.
+    assert!(fps > 8.0, "{fps} fps");
+
+    bad.link.set(Direction::Down, wide);
+    let rose = Instant::now();
+    until("all is back", || bad.target() > 1_800_000).await;
+    println!("back in {:?}", rose.elapsed());
+    assert!(rose.elapsed() < Duration::from_secs(4));
+    bad.agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn next_to_nothing_halves_the_picture_and_more_makes_it_whole() {
+    let bad = Bad::start(Impairment::rate(3_000_000, 60_000).with_delay(MS_10)).await;
+    until("the ceiling", || bad.target() == 2_000_000).await;
+    bad.link.set(Direction::Down, Impairment::rate(130_000, 60_000).with_delay(MS_10));
+    let half = loco_model::Size::new(SIZE.width / 2, SIZE.height / 2);
+    until("a halved picture", || bad.viewer.receiver.stats().size == Some(half)).await;
+    until("it is said", || bad.viewer.receiver.stats().limits.is_some_and(|l| l.line().contains("halved"))).await;
+    bad.link.set(Direction::Down, Impairment::rate(3_000_000, 60_000).with_delay(MS_10));
+    until("a whole picture", || bad.viewer.receiver.stats().size == Some(SIZE)).await;
+    bad.agent.stop().await;
 }
