@@ -6,6 +6,7 @@
 
 mod bus;
 mod display;
+mod memory;
 mod sound;
 
 pub(crate) use bus::{BusSocket, Seat};
@@ -107,14 +108,15 @@ async fn peer(socket: UnixStream) -> zbus::Result<zbus::MessageStream> {
     connection::Builder::unix_stream(socket).p2p().build_message_stream().await
 }
 
-/// Answers what QEMU asks a listener for before it sends anything: its properties. `Interfaces` is empty: shared memory
-/// (QEMU 10's `Listener.Unix.Map`) is not used, as it saves nothing for 32 bit modes of the standard card.
-async fn answer_properties(connection: &Connection, message: &Message) -> zbus::Result<bool> {
+/// Answers what QEMU asks a listener for before it sends anything: its properties. `interfaces` are those that it has
+/// beyond the common one; a QEMU that does not know one passes over it.
+async fn answer_properties(connection: &Connection, message: &Message, interfaces: &[&str]) -> zbus::Result<bool> {
     let header = message.header();
     if header.interface().is_none_or(|name| name.as_str() != "org.freedesktop.DBus.Properties") {
         return Ok(false);
     }
-    let interfaces = || OwnedVariant::try_from(Variant::from(Vec::<String>::new()));
+    let names: Vec<String> = interfaces.iter().map(|&name| name.to_owned()).collect();
+    let interfaces = || OwnedVariant::try_from(Variant::from(names.clone()));
     match header.member().map(MemberName::as_str) {
         Some("GetAll") => {
             let all = HashMap::from([("Interfaces", interfaces()?)]);

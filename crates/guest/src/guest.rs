@@ -12,7 +12,7 @@ use crate::logs::Log;
 use crate::picture::RgbImage;
 use crate::profile::{DiskKind, Profile};
 use crate::qmp::{Job, Qmp};
-use crate::shared::Shared;
+use crate::shared::{DisplayStats, Shared};
 use crate::sink::{DisplaySink, SoundSink};
 use crate::status::{GuestState, GuestStatus, Target};
 use crate::supervisor::{Order, Supervisor};
@@ -179,6 +179,12 @@ impl Guest {
     #[must_use]
     pub fn kick_stats(&self) -> KickStats {
         self.shared.kicks.stats()
+    }
+
+    /// How often the display told of its picture, over all of this guest's QEMUs.
+    #[must_use]
+    pub fn display_stats(&self) -> DisplayStats {
+        self.shared.display_stats()
     }
 
     /// How it shall be. Powering down may take [`DEFAULT_POWER_DOWN`].

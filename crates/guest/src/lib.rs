@@ -37,5 +37,6 @@ pub use input::GuestInput;
 pub use kick::KickStats;
 pub use picture::RgbImage;
 pub use profile::{Profile, ProfileError};
+pub use shared::DisplayStats;
 pub use sink::{DisplaySink, NoSink, SoundFormat, SoundSink};
 pub use status::{GuestState, GuestStatus, Target};

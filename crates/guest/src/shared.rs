@@ -6,6 +6,8 @@ use loco_model::{Rect, Size};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,6 +22,18 @@ pub(crate) struct Shared {
     /// Whether the guest takes absolute positions; `None` while unknown.
     pub(crate) absolute: watch::Sender<Option<bool>>,
     pub(crate) kicks: Arc<Kicks>,
+    /// Pictures and parts of them that came in messages, and in shared memory.
+    pub(crate) sent: AtomicU64,
+    pub(crate) in_memory: AtomicU64,
+}
+
+/// How often the display told of its picture, whole or a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DisplayStats {
+    /// With the pixels in the message.
+    pub sent: u64,
+    /// With the pixels in memory that QEMU shares.
+    pub in_memory: u64,
 }
 
 impl fmt::Debug for Shared {
@@ -37,7 +51,13 @@ impl Shared {
             announced: watch::Sender::new(None),
             absolute: watch::Sender::new(None),
             kicks: Arc::new(Kicks::default()),
+            sent: AtomicU64::new(0),
+            in_memory: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn display_stats(&self) -> DisplayStats {
+        DisplayStats { sent: self.sent.load(Relaxed), in_memory: self.in_memory.load(Relaxed) }
     }
 
     pub(crate) fn scanout(&self, size: Size, stride_bytes: u32, pixels: &[u8]) {

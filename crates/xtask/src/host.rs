@@ -74,6 +74,7 @@ const APT_TEST: &[&str] = &[
     "qemu-utils", // qemu-img: a second opinion on disk images
     "pulseaudio", // a sound server that records what is heard
     "pulseaudio-utils",
+    "coturn",          // a relay: where no direct path is open
     "tigervnc-viewer", // a peer in the benchmarks
     "git",
 ];
@@ -85,13 +86,13 @@ sudo dnf install gcc gcc-c++ make pkgconf-pkg-config cmake alsa-lib-devel system
   gstreamer1-plugins-ugly gstreamer1-plugin-libav qemu-system-x86 qemu-ui-dbus qemu-audio-dbus \\
   mesa-vulkan-drivers vulkan-loader libxkbcommon-x11 xorg-x11-server-Xvfb xorg-x11-xauth";
 const FEDORA_TEST: &str =
-    "sudo dnf install openbox memtest86+ qemu-img pulseaudio pulseaudio-utils tigervnc chromium git";
+    "sudo dnf install openbox memtest86+ qemu-img pulseaudio pulseaudio-utils coturn tigervnc chromium git";
 
 const ARCH: &str = "\
 sudo pacman -S --needed base-devel pkgconf cmake alsa-lib systemd-libs libxkbcommon wayland gstreamer gst-plugins-base \\
   gst-plugins-good gst-plugins-bad gst-plugins-ugly gst-libav qemu-system-x86 qemu-ui-dbus qemu-audio-dbus \\
   vulkan-swrast vulkan-icd-loader libxkbcommon-x11 xorg-server-xvfb xorg-xauth";
-const ARCH_TEST: &str = "sudo pacman -S --needed openbox memtest86+ qemu-img pulseaudio tigervnc chromium git";
+const ARCH_TEST: &str = "sudo pacman -S --needed openbox memtest86+ qemu-img pulseaudio coturn tigervnc chromium git";
 
 const MACOS: &str = "\
 xcode-select --install

@@ -8,6 +8,7 @@ mod count;
 mod demo;
 mod host;
 mod icons;
+mod newer_qemu;
 mod setup;
 mod shell;
 mod stages;
@@ -25,6 +26,7 @@ cargo xtask <command>
   test                     every test; the nine-guest ones too, on a screen of their own
   ci                       format, lints, licences, then all of test; minutes per stage
   clean-room [command…]    runs command (default: the README's two) in a clean Debian 12 that has only Rust and gcc
+  newer-qemu               fetches a second, newer QEMU (Debian 12), prints its path: for LOCO_QEMU, as the tests do
   icons                    draws icons/*.png from icons/loco.svg";
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn run(args: &[String]) -> Result<()> {
         "test" => no_arguments(rest).and_then(|()| test::command()),
         "ci" => no_arguments(rest).and_then(|()| ci::command()),
         "clean-room" => clean_room::command(rest),
+        "newer-qemu" => no_arguments(rest).and_then(|()| newer_qemu::command()),
         "icons" => no_arguments(rest).and_then(|()| icons::command()),
         "help" | "--help" | "-h" => {
             println!("{HELP}");

@@ -4,9 +4,9 @@ use crate::count::Count;
 use crate::host::Purpose;
 use crate::shell::{self, Stream};
 use crate::stages::Stages;
-use crate::{demo, setup};
+use crate::{demo, newer_qemu, setup};
 use anyhow::{Context, Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crate whose tests share one wall of nine guests: run alone and one after another.
@@ -49,8 +49,9 @@ pub(crate) fn run(stages: &mut Stages) -> Result<()> {
                 runner(&mut test(&["--workspace", "--no-fail-fast", "--exclude", WALL]), &mut count)
             })
         };
+        let newer = newer_qemu_tests(stages, &mut count);
         let wall = stages.run("nine guests", || nine_guests(&mut count));
-        crates.and(wall)
+        crates.and(newer).and(wall)
     });
     if !count.skipped.is_empty() {
         println!("\nskipped:");
@@ -65,8 +66,7 @@ pub(crate) fn run(stages: &mut Stages) -> Result<()> {
 /// Runs the wall's test programs one after another. `cargo test -p` would choose the dependencies' features for that one
 /// crate and build most of them a second time; what the whole workspace's build made is run instead.
 fn nine_guests(count: &mut Count) -> Result<()> {
-    let messages = shell::output(&mut test(&["--workspace", "--no-run", "--quiet", "--message-format=json"]))?;
-    let programs = test_programs(&messages)?;
+    let programs = test_programs("tests", None)?;
     if programs.is_empty() {
         bail!("crate {WALL} has no test programs");
     }
@@ -81,14 +81,38 @@ fn nine_guests(count: &mut Count) -> Result<()> {
     result
 }
 
-/// The wall crate's test programs among cargo's JSON messages.
-fn test_programs(messages: &str) -> Result<Vec<PathBuf>> {
+/// Runs the guests' tests once more, on a newer QEMU beside the system's.
+fn newer_qemu_tests(stages: &mut Stages, count: &mut Count) -> Result<()> {
+    const STAGE: &str = "newer QEMU";
+    let program = match newer_qemu::program(&shell::target_directory()?) {
+        Ok(program) => program,
+        Err(reason) => {
+            stages.skip(STAGE, format!("{reason:#}"));
+            return Ok(());
+        }
+    };
+    stages.run(STAGE, || {
+        let folder = "crates/guest";
+        let tests = test_programs(folder, Some("real_qemu"))?;
+        let tests = tests.first().with_context(|| format!("{folder} has no test program real_qemu"))?;
+        let folder = shell::root()?.join(folder);
+        let mut command = Command::new(tests);
+        command.current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder).env("LOCO_QEMU", program);
+        runner(&mut command, count)
+    })
+}
+
+/// The test programs that were built of the crate in `folder`: all, or the one of that name.
+fn test_programs(folder: &str, name: Option<&str>) -> Result<Vec<PathBuf>> {
+    let messages = shell::output(&mut test(&["--workspace", "--no-run", "--quiet", "--message-format=json"]))?;
+    let manifest = shell::root()?.join(folder).join("Cargo.toml");
     let mut programs = Vec::new();
     for line in messages.lines().filter(|line| line.starts_with('{')) {
         let message: serde_json::Value = serde_json::from_str(line).context("cargo did not write JSON")?;
-        let of_wall = message["manifest_path"].as_str().is_some_and(|path| path.ends_with("/tests/Cargo.toml"));
-        if of_wall
+        let ours = message["manifest_path"].as_str().is_some_and(|path| Path::new(path) == manifest);
+        if ours
             && message["profile"]["test"] == true
+            && name.is_none_or(|name| message["target"]["name"] == name)
             && let Some(program) = message["executable"].as_str()
         {
             programs.push(program.into());

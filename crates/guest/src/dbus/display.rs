@@ -1,14 +1,20 @@
 //! The listener that QEMU sends its picture to.
 
+use super::memory::SharedPicture;
 use super::{answer_properties, done};
 use crate::shared::Shared;
 use futures::StreamExt as _;
 use loco_model::{Rect, Size};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use zbus::message::Message;
 use zbus::names::MemberName;
-use zbus::{Connection, Fd, MessageStream};
+use zbus::{Connection, Fd, MessageStream, OwnedFd};
+
+/// QEMU shares the memory of a picture with a listener that has this: of text modes and of those with fewer than 32 bits,
+/// which it keeps converted; pictures in the guest's own memory it sends as before.
+const SHARED_MEMORY: &str = "org.qemu.Display1.Listener.Unix.Map";
 
 /// pixman's `PIXMAN_x8r8g8b8` and `PIXMAN_a8r8g8b8`: 32 bits, blue in the lowest byte.
 const FORMATS: [u32; 2] = [0x2002_0888, 0x2002_8888];
@@ -48,10 +54,11 @@ pub(super) async fn serve(bus: Connection, mut messages: MessageStream, shared: 
     let mut number = 0;
     // A new listener must be answered until it has got its picture: QEMU's main loop waits for it to say what it can.
     let mut fresh = true;
+    let mut memory = None;
     loop {
         let lost = tokio::select! {
             biased;
-            sync = listen(&mut messages, &shared, &mut fresh) => sync == Sync::Lost,
+            sync = listen(&mut messages, &shared, &mut memory, &mut fresh) => sync == Sync::Lost,
             Ok(()) = announced.changed(), if !fresh => {
                 let told = *announced.borrow_and_update();
                 told.is_some() && told != *shared.size.borrow()
@@ -63,7 +70,7 @@ pub(super) async fn serve(bus: Connection, mut messages: MessageStream, shared: 
             tracing::debug!(number, announced = ?*shared.announced.borrow(), "display: asking for a whole picture");
             match register(&bus, number).await {
                 // The one before is dropped only now.
-                Ok(next) => (messages, fresh) = (next, true),
+                Ok(next) => (messages, memory, fresh) = (next, None, true),
                 Err(error) => {
                     tracing::warn!(%error, "display: QEMU does not take another listener");
                     break;
@@ -77,11 +84,16 @@ pub(super) async fn serve(bus: Connection, mut messages: MessageStream, shared: 
 }
 
 /// Returns when the picture is lost or has just come whole, or the connection is gone.
-async fn listen(messages: &mut MessageStream, shared: &Shared, fresh: &mut bool) -> Sync {
+async fn listen(
+    messages: &mut MessageStream,
+    shared: &Shared,
+    memory: &mut Option<SharedPicture>,
+    fresh: &mut bool,
+) -> Sync {
     let connection = Connection::from(&*messages);
     while let Some(message) = messages.next().await {
         let handled = match &message {
-            Ok(message) => take(&connection, message, shared).await,
+            Ok(message) => take(&connection, message, shared, memory).await,
             Err(error) => Err(error.clone()),
         };
         match handled {
@@ -101,8 +113,13 @@ async fn listen(messages: &mut MessageStream, shared: &Shared, fresh: &mut bool)
     Sync::Kept
 }
 
-async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zbus::Result<Sync> {
-    if answer_properties(connection, message).await? {
+async fn take(
+    connection: &Connection,
+    message: &Message,
+    shared: &Shared,
+    memory: &mut Option<SharedPicture>,
+) -> zbus::Result<Sync> {
+    if answer_properties(connection, message, &[SHARED_MEMORY]).await? {
         return Ok(Sync::Kept);
     }
     let mut sync = Sync::Kept;
@@ -111,7 +128,9 @@ async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zb
     match header.member().map(MemberName::as_str) {
         Some("Scanout") => {
             let (width, height, stride, format, pixels): (u32, u32, u32, u32, &[u8]) = body.deserialize()?;
+            *memory = None;
             if usable(Size::new(width, height), stride, format, pixels) {
+                shared.sent.fetch_add(1, Relaxed);
                 shared.scanout(Size::new(width, height), stride, pixels);
                 sync = Sync::Whole;
             }
@@ -123,11 +142,50 @@ async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zb
             if let [Some(x), Some(y), Some(width), Some(height)] = sides
                 && usable(Size::new(width, height), stride, format, pixels)
             {
+                shared.sent.fetch_add(1, Relaxed);
                 let fits = shared.update(Rect::new(x, y, width, height), stride, pixels);
                 sync = if fits { Sync::Kept } else { Sync::Lost };
             }
         }
-        Some("Disable") => shared.display_disabled(),
+        Some("ScanoutMap") => {
+            type Shape = (OwnedFd, u32, u32, u32, u32, u32);
+            let (fd, offset, width, height, stride, format): Shape = body.deserialize()?;
+            let size = Size::new(width, height);
+            *memory = SharedPicture::new(fd.into(), offset, size, stride, format);
+            // QEMU waits for this answer.
+            done(connection, message).await?;
+            match memory.as_mut().and_then(|memory| memory.read(Rect::new(0, 0, width, height))) {
+                Some(Ok(pixels)) => {
+                    tracing::debug!(width, height, "display: QEMU shares the picture's memory");
+                    shared.in_memory.fetch_add(1, Relaxed);
+                    shared.scanout(size, stride, pixels);
+                    return Ok(Sync::Whole);
+                }
+                Some(Err(error)) => tracing::warn!(%error, "display: shared memory could not be read"),
+                None => tracing::warn!(?size, stride, format, "display: shared memory that cannot be used"),
+            }
+            return Ok(Sync::Kept);
+        }
+        Some("UpdateMap") => {
+            let (x, y, width, height): (i32, i32, i32, i32) = body.deserialize()?;
+            let sides = [x, y, width, height].map(|v| u32::try_from(v).ok());
+            if let ([Some(x), Some(y), Some(width), Some(height)], Some(memory)) = (sides, memory.as_mut()) {
+                let (rect, stride) = (Rect::new(x, y, width, height), memory.stride);
+                shared.in_memory.fetch_add(1, Relaxed);
+                sync = match memory.read(rect) {
+                    Some(Ok(pixels)) if shared.update(rect, stride, pixels) => Sync::Kept,
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "display: shared memory could not be read");
+                        Sync::Lost
+                    }
+                    _ => Sync::Lost,
+                };
+            }
+        }
+        Some("Disable") => {
+            *memory = None;
+            shared.display_disabled();
+        }
         // The guest's cursor shape (only cards with a hardware cursor): `MouseSet`, `CursorDefine`. Memory of a GPU:
         // never sent to a listener that did not ask for it.
         _ => {}
@@ -137,14 +195,18 @@ async fn take(connection: &Connection, message: &Message, shared: &Shared) -> zb
 
 /// Whether the rows are there and in the one format that sinks know.
 fn usable(size: Size, stride: u32, format: u32, pixels: &[u8]) -> bool {
-    let row = u64::from(size.width) * 4;
-    let needed = u64::from(size.height.saturating_sub(1)) * u64::from(stride) + row;
-    let good =
-        FORMATS.contains(&format) && size.area() > 0 && u64::from(stride) >= row && pixels.len() as u64 >= needed;
+    let good = usable_rows(size, stride, format, pixels.len() as u64);
     if !good {
         tracing::warn!(?size, stride, format, bytes = pixels.len(), "display: a picture that cannot be used");
     }
     good
+}
+
+/// The same of `bytes` bytes, wherever they are.
+pub(super) fn usable_rows(size: Size, stride: u32, format: u32, bytes: u64) -> bool {
+    let row = u64::from(size.width) * 4;
+    let needed = u64::from(size.height.saturating_sub(1)) * u64::from(stride) + row;
+    FORMATS.contains(&format) && size.area() > 0 && u64::from(stride) >= row && bytes >= needed
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ async fn take(
     voices: &mut Voices,
     samples: &mut Vec<i16>,
 ) -> zbus::Result<()> {
-    if answer_properties(connection, message).await? {
+    if answer_properties(connection, message, &[]).await? {
         return Ok(());
     }
     let Voices { shared, open } = voices;
