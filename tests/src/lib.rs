@@ -5,9 +5,9 @@
 //! `target/test-artifacts`.
 
 pub mod desktop;
+pub mod ears;
 pub mod picture;
 pub mod processes;
-pub mod pulse;
 pub mod recording;
 pub mod steps;
 pub mod wait;

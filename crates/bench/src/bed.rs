@@ -37,6 +37,8 @@ pub(crate) enum Mode {
     Box,
     /// The whole screen changes at 30 Hz.
     Busy,
+    /// A flash and a click together, once a second.
+    Marker,
 }
 
 impl Mode {
@@ -46,6 +48,7 @@ impl Mode {
             Self::Quiet => "quiet",
             Self::Box => "box",
             Self::Busy => "busy",
+            Self::Marker => "marker",
         }
     }
 }
@@ -193,9 +196,21 @@ impl Bed {
         Ok(())
     }
 
+    /// The file in which an agent keeps what its guest writes to the debug console, line by line as it comes.
+    ///
+    /// # Errors
+    /// When its QEMU does not run.
+    pub(crate) fn guest_console(&self, id: InstanceId) -> Result<PathBuf> {
+        let processes = self.processes()?;
+        let agent = processes.guest_process(id).with_context(|| format!("{id} has no QEMU"))?.parent;
+        let open = std::fs::read_dir(format!("/proc/{agent}/fd"))?.flatten();
+        let mut files = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        files.find(|path| path.ends_with("guest.log")).with_context(|| format!("{id}'s agent keeps no guest.log"))
+    }
+
     /// Environment of programs that shall play on this bed's sound server.
     #[must_use]
-    pub(crate) fn sound_environment(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn sound_environment(&self) -> Vec<(String, String)> {
         self.sound.environment()
     }
 
@@ -235,9 +250,14 @@ impl Bed {
 /// Names the QEMU that agents start.
 const QEMU_VARIABLE: &str = "LOCO_QEMU";
 
+/// The QEMU that agents start.
+pub(crate) fn qemu() -> String {
+    std::env::var(QEMU_VARIABLE).unwrap_or_else(|_| "qemu-system-x86_64".to_owned())
+}
+
 /// A program that becomes QEMU with one more option. The product needs no VNC server; its peer does.
 fn qemu_with_vnc(dir: &RunDir) -> Result<PathBuf> {
-    let qemu = std::env::var(QEMU_VARIABLE).unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+    let qemu = qemu();
     // The process keeps its id when it becomes QEMU: each gets a socket of its own.
     let script = format!("#!/bin/sh\nexec '{qemu}' \"$@\" -vnc \"unix:{}/vnc-$$\"\n", dir.path().display());
     let path = dir.path().join("qemu-with-vnc");
@@ -268,6 +288,14 @@ impl Processes {
         self.below_demo.iter().filter(|process| process.program().starts_with("qemu")).collect()
     }
 
+    fn guest_process(&self, id: InstanceId) -> Option<&Process> {
+        let owner = |process: &Process| {
+            let parent = self.below_demo.iter().find(|parent| parent.pid == process.parent);
+            parent.is_some_and(|agent| agent.command.contains(&format!("--instance {}", id.index())))
+        };
+        self.guests().into_iter().find(|process| owner(process))
+    }
+
     /// Whatever else the agents started: buses and the like.
     #[must_use]
     pub(crate) fn helpers(&self) -> Vec<u32> {
@@ -291,11 +319,7 @@ impl Processes {
     /// Where QEMU's VNC server of a guest listens, by its command line; nothing when it has none on a unix socket.
     #[must_use]
     pub(crate) fn vnc_socket(&self, id: InstanceId) -> Option<PathBuf> {
-        let owner = |process: &Process| {
-            let parent = self.below_demo.iter().find(|parent| parent.pid == process.parent);
-            parent.is_some_and(|agent| agent.command.contains(&format!("--instance {}", id.index())))
-        };
-        let guest = self.guests().into_iter().find(|process| owner(process))?;
+        let guest = self.guest_process(id)?;
         let mut arguments = guest.command.split(' ').skip_while(|argument| *argument != "-vnc");
         let address = arguments.nth(1)?.strip_prefix("unix:")?;
         Some(PathBuf::from(address.split(',').next()?))

@@ -12,6 +12,7 @@ pub mod chromium;
 pub mod clock;
 pub mod cpu;
 mod docs;
+mod guest_log;
 mod latency;
 pub mod line;
 mod plot;

@@ -13,7 +13,7 @@ mod watchers;
 
 use anyhow::{Result, ensure};
 use futures::FutureExt as _;
-use loco_tests::pulse::PulseServer;
+use loco_tests::ears::SoundServer;
 use loco_tests::step;
 use loco_tests::steps::{self, Step};
 use loco_tests::wall::{Options, Wall};
@@ -53,14 +53,14 @@ fn main() -> Result<ExitCode> {
 /// The wall and what is around it.
 pub(crate) struct Stage {
     pub(crate) wall: Wall,
-    pub(crate) sound: PulseServer,
+    pub(crate) sound: SoundServer,
     /// A step ended the demo.
     pub(crate) ended: bool,
 }
 
 impl Stage {
     async fn start() -> Result<Self> {
-        let sound = PulseServer::start().await?;
+        let sound = SoundServer::start().await?;
         let wall = Wall::start(Options {
             name: "wall",
             arguments: ["-n", "9"].map(str::to_owned).to_vec(),

@@ -4,7 +4,7 @@ use crate::{Stage, WHISTLING};
 use anyhow::{Context, Result, ensure};
 use loco_demo_guest::whistle;
 use loco_model::InstanceId;
-use loco_tests::pulse::SINK;
+use loco_tests::ears::{Recorder, SINK};
 use loco_tests::recording::Recording;
 use loco_tests::wall::Wall;
 use serde_json::json;
@@ -29,7 +29,7 @@ struct Heard {
 /// Lets a guest whistle, records, and watches all meters meanwhile.
 async fn whistle(stage: &Stage, index: usize) -> Result<Heard> {
     let wall = &stage.wall;
-    let mut recorder = stage.sound.recorder(SINK).await?;
+    let mut recorder = Recorder::start(&stage.sound, SINK).await?;
     // What was in its pipe before.
     recorder.take(0.3).await?;
     wall.tap(index, "Space").await?;

@@ -37,7 +37,7 @@ impl Browser {
     ///
     /// # Errors
     /// When no Chromium is installed or it does not answer.
-    pub async fn start(environment: &[(&str, String)]) -> Result<Self> {
+    pub async fn start(environment: &[(String, String)]) -> Result<Self> {
         let program = PROGRAMS
             .into_iter()
             .find(|name| {

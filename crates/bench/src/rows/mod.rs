@@ -4,6 +4,7 @@ mod cost;
 mod growth;
 mod latency;
 mod network;
+mod sound;
 mod start;
 
 use crate::plot::Series;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The rows that can be measured, in the order in which they are.
-pub(crate) const ALL: [u8; 9] = [1, 2, 3, 4, 5, 6, 10, 11, 16];
+pub(crate) const ALL: [u8; 10] = [1, 2, 3, 4, 5, 6, 10, 11, 12, 16];
 /// Length of a measurement where nothing else is said.
 pub(crate) const DEFAULT_WINDOW: Duration = Duration::from_secs(20);
 
@@ -45,6 +46,7 @@ impl Lab {
             6 => start::nine_tiles(self).await,
             10 => network::bad_link(self).await,
             11 => network::shapes(self).await,
+            12 => sound::latency_skew_underruns(self).await,
             16 => growth::instances_and_pixels(self).await,
             other => bail!("row {other} is not measured by this command: it knows {ALL:?}"),
         }

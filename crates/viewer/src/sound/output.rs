@@ -201,7 +201,9 @@ impl Supervisor {
     /// How long the callback may stay away.
     fn watchdog(&self) -> Duration {
         match &self.phase {
-            Phase::Playing(playing) if playing.count.has_started() => self.timings.watchdog,
+            Phase::Playing(playing) if playing.count.is_past_start(self.source.pulse.total_frames()) => {
+                self.timings.watchdog
+            }
             _ => self.timings.start_watchdog,
         }
     }

@@ -37,9 +37,9 @@ impl Count {
         Self { rate_hz: f64::from(rate_hz), every, window: None, bad: 0 }
     }
 
-    /// The device is past its start.
-    pub(super) fn has_started(&self) -> bool {
-        self.window.is_some()
+    /// A device that asked for so many frames is past its start.
+    pub(super) fn is_past_start(&self, frames: u64) -> bool {
+        frames as f64 >= STARTED_SECS * self.rate_hz
     }
 
     /// When the next verdict is due.
@@ -50,7 +50,7 @@ impl Count {
     /// `frames` were asked for until `now`, the last time `callback_frames` at once.
     pub(super) fn look(&mut self, now: Instant, frames: u64, callback_frames: u32) -> Option<Verdict> {
         let Some((began, before)) = self.window else {
-            if frames as f64 >= STARTED_SECS * self.rate_hz {
+            if self.is_past_start(frames) {
                 self.window = Some((now, frames));
             }
             return None;
@@ -112,8 +112,8 @@ mod tests {
         let began = Instant::now();
         assert_eq!(count.look(began, 480, 480), None);
         assert_eq!(count.look(began + Duration::from_secs(20), 960, 480), None);
-        assert!(!count.has_started() && count.due().is_none());
+        assert!(!count.is_past_start(960) && count.due().is_none());
         count.look(began + Duration::from_secs(21), 30_000, 480);
-        assert!(count.has_started());
+        assert!(count.is_past_start(30_000) && count.due().is_some());
     }
 }
