@@ -164,3 +164,33 @@ async fn next_to_nothing_halves_the_picture_and_more_makes_it_whole() {
     until("a whole picture", || bad.viewer.receiver.stats().size == Some(SIZE)).await;
     bad.agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_viewer_is_followed_only_so_far() {
+    let bad = Bad::start(Impairment::rate(1_000_000, 60_000).with_delay(MS_10)).await;
+    let near = Viewer::start(bad.agent.url());
+    let limiter = |viewer: &Viewer| viewer.receiver.stats().limits.map(|limits| limits.limiter);
+    until("the slower is followed", || {
+        bad.agent.sender.stats().bit_rate < 1_100_000 && limiter(&near) == Some(Limiter::Viewer)
+    })
+    .await;
+    assert_eq!(limiter(&bad.viewer), Some(Limiter::Network));
+
+    bad.link.set(Direction::Down, Impairment::rate(250_000, 60_000).with_delay(MS_10));
+    until("it is followed no more", || bad.agent.sender.stats().bit_rate >= 1_900_000).await;
+    let (before, began) = ((near.receiver.stats(), bad.viewer.receiver.stats()), Instant::now());
+    let mut rates = Vec::new();
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        rates.push(bad.agent.sender.stats().bit_rate);
+    }
+    let per_second = |after: u64, before: u64| (after - before) as f64 / began.elapsed().as_secs_f64();
+    let near_fps = per_second(near.receiver.stats().frames_decoded, before.0.frames_decoded);
+    let slow_fps = per_second(bad.viewer.receiver.stats().frames_decoded, before.1.frames_decoded);
+    rates.sort_unstable();
+    println!("near {near_fps:.1} fps, slow {slow_fps:.2} fps, rate median {} least {}", rates[30], rates[0]);
+    assert!(rates[30] >= 1_900_000, "{rates:?}");
+    assert!(near_fps > 12.0, "{near_fps} fps");
+    assert!(slow_fps > 0.15, "the slow one sees nothing: {slow_fps} fps");
+    bad.agent.stop().await;
+}
