@@ -28,8 +28,10 @@ const CONNECT_WITHIN: Duration = Duration::from_millis(500);
 pub enum Protocol {
     /// Datagrams.
     Udp,
-    /// Connections.
+    /// Connections, HTTP included.
     Tcp,
+    /// Only the connections that carry media: those to a candidate of an answer.
+    IceTcp,
 }
 
 /// What is on a link.
@@ -44,6 +46,7 @@ struct Pair {
     up: Link<Item>,
     udp_is_blocked: bool,
     tcp_is_blocked: bool,
+    ice_tcp_is_blocked: bool,
 }
 
 impl Pair {
@@ -52,6 +55,10 @@ impl Pair {
             Direction::Down => &mut self.down,
             Direction::Up => &mut self.up,
         }
+    }
+
+    fn blocks(&self, connection: &Connection) -> bool {
+        self.tcp_is_blocked || (self.ice_tcp_is_blocked && connection.is_for_ice)
     }
 
     fn delay(&self) -> Duration {
@@ -113,7 +120,7 @@ impl Flows {
                 }
                 self.udp(link, target, now)
             }
-            Protocol::Tcp => {
+            Protocol::Tcp | Protocol::IceTcp => {
                 let is_own = |listener: &&Listener| listener.link == link && listener.is_for_ice;
                 if let Some(listener) = self.listeners.iter().filter(is_own).find(|l| l.target == target) {
                     return listener.socket.local_addr();
@@ -202,6 +209,7 @@ impl Network {
             up: Link::new(up, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             udp_is_blocked: false,
             tcp_is_blocked: false,
+            ice_tcp_is_blocked: false,
         });
         LinkHandle { shared: Arc::clone(&self.shared), link }
     }
@@ -268,6 +276,7 @@ impl LinkHandle {
         self.change(|state, _| match protocol {
             Protocol::Udp => state.links[self.link].udp_is_blocked = blocked,
             Protocol::Tcp => state.links[self.link].tcp_is_blocked = blocked,
+            Protocol::IceTcp => state.links[self.link].ice_tcp_is_blocked = blocked,
         });
     }
 
@@ -356,7 +365,7 @@ impl State {
         while self.deliver() {}
         let Self { links, connections, .. } = self;
         let of_links = links.iter().flat_map(|pair| [pair.down.next_at(), pair.up.next_at()]).flatten();
-        let unblocked = connections.values().filter(|connection| !links[connection.link].tcp_is_blocked);
+        let unblocked = connections.values().filter(|connection| !links[connection.link].blocks(connection));
         of_links.chain(unblocked.filter_map(Connection::next_at)).min()
     }
 
@@ -365,7 +374,8 @@ impl State {
             while let Ok((caller, _)) = listener.socket.accept() {
                 // Nobody there: the caller sees its connection end.
                 let Ok(target) = TcpStream::connect_timeout(&listener.target, CONNECT_WITHIN) else { continue };
-                if let Ok(connection) = Connection::new(listener.link, caller, target, listener.is_http) {
+                if let Ok(mut connection) = Connection::new(listener.link, caller, target, listener.is_http) {
+                    connection.is_for_ice = listener.is_for_ice;
                     self.flows.ids += 1;
                     self.connections.insert(self.flows.ids, connection);
                 }
@@ -433,7 +443,7 @@ impl State {
         }
         connections.retain(|id, connection| {
             let pair = &mut links[connection.link];
-            if pair.tcp_is_blocked {
+            if pair.blocks(connection) {
                 return true;
             }
             let round_trip = pair.delay();

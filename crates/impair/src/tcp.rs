@@ -199,6 +199,8 @@ impl Half {
 /// A caller's connection and ours to the target.
 pub(crate) struct Connection {
     pub(crate) link: usize,
+    /// Made to a candidate of an answer.
+    pub(crate) is_for_ice: bool,
     pub(crate) caller: Arc<TcpStream>,
     pub(crate) target: Arc<TcpStream>,
     pub(crate) up: Half,
@@ -215,6 +217,7 @@ impl Connection {
         }
         Ok(Self {
             link,
+            is_for_ice: false,
             caller: Arc::new(caller),
             target: Arc::new(target),
             up: Half::new(is_http),

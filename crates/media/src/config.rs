@@ -141,6 +141,8 @@ pub struct RelayServer {
     pub user: String,
     /// Never logged.
     pub password: String,
+    /// Use nothing else, so that the two ends do not see each other's addresses.
+    pub only: bool,
 }
 
 impl fmt::Debug for RelayServer {

@@ -18,7 +18,7 @@ mod transport;
 pub mod video;
 pub mod whep;
 
-pub use config::{EncoderKind, PortRange, ReceiverConfig, SenderConfig};
+pub use config::{EncoderKind, PortRange, ReceiverConfig, RelayServer, SenderConfig};
 pub use error::{MediaError, SendInputError, WhepError};
 pub use limits::{Limiter, StreamLimits};
 pub use receiver::{Receiver, SessionState, Wake};

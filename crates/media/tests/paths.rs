@@ -5,10 +5,10 @@ mod common;
 use common::{Agent, SIZE, Viewer, grey_canvas, luma_of_grey, paint};
 use loco_impair::{Direction, Impairment, LinkHandle, Network, Protocol};
 use loco_media::stats::PathKind;
-use loco_media::{PortRange, SenderConfig, SessionInput};
+use loco_media::{PortRange, ReceiverConfig, RelayServer, SenderConfig, SessionInput};
 use loco_model::Rect;
 use loco_model::input::KeysEvent;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 const SPOT: Rect = Rect::new(100, 100, 64, 64);
@@ -138,5 +138,84 @@ async fn a_network_that_comes_back_is_used_within_a_second() {
     viewer.sees(SPOT, luma_of_grey(222)).await;
     println!("picture {:?} after the network came back, {} sessions", back.elapsed(), viewer.receiver.stats().sessions);
     assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+    agent.stop().await;
+}
+
+/// Debian's coturn, alone for this test.
+struct Relay {
+    process: std::process::Child,
+    server: RelayServer,
+    _folder: tempfile::TempDir,
+}
+
+impl Relay {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let config = folder.path().join("turn.conf");
+        let log = folder.path().join("turn.log");
+        let text = format!(
+            "listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nlistening-port={port}\nallow-loopback-peers\nlt-cred-mech\n\
+             user=loco:secret\nrealm=loco\nno-tls\nno-dtls\nno-cli\nno-tcp\nlog-file={}\nsimple-log\npidfile={}\n\
+             userdb={}\n",
+            log.display(),
+            folder.path().join("pid").display(),
+            folder.path().join("db").display(),
+        );
+        std::fs::write(&config, text).expect("written");
+        let process = std::process::Command::new("turnserver")
+            .arg("-c")
+            .arg(&config)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("coturn is installed: cargo xtask setup");
+        let probe = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        probe.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        // A STUN binding request (RFC 8489 section 5) until it answers.
+        let mut request = [0u8; 20];
+        request[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while probe.send_to(&request, ("127.0.0.1", port)).is_err() || probe.recv(&mut [0; 200]).is_err() {
+            assert!(Instant::now() < deadline, "coturn does not answer: {:?}", std::fs::read_to_string(&log));
+        }
+        let server = RelayServer {
+            url: format!("turn:127.0.0.1:{port}?transport=udp"),
+            user: "loco".to_owned(),
+            password: "secret".to_owned(),
+            only: true,
+        };
+        Self { process, server, _folder: folder }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_alone_carries_picture_and_keys() {
+    let relay = Relay::start();
+    let agent = Agent::start(SenderConfig::default(), grey_canvas(SIZE, 60)).await;
+    let mut input = agent.sender.input().expect("the one consumer");
+    let network = Network::start(1).expect("a network");
+    let link = network.link(Impairment::default(), Impairment::default());
+    // Only HTTP and the relay are left.
+    let url = format!("http://{}/whep", link.http(agent.address).expect("a way"));
+    link.block(Protocol::Udp, true);
+    link.block(Protocol::IceTcp, true);
+    let begun = Instant::now();
+    let config = ReceiverConfig { relay: Some(relay.server.clone()), ..ReceiverConfig::new(url) };
+    let viewer = Viewer::start_with(config);
+    viewer.sees(SPOT, luma_of_grey(60)).await;
+    println!("picture by relay after {:?}", begun.elapsed());
+    path_of(&viewer, PathKind::Relayed).await;
+    paint(&agent.canvas, SPOT, 200);
+    viewer.sees(SPOT, luma_of_grey(200)).await;
+    viewer.receiver.send_keys(KeysEvent::ReleaseAll).expect("connected");
+    assert_eq!(input.recv().await.expect("input").1, SessionInput::Keys(KeysEvent::ReleaseAll));
     agent.stop().await;
 }

@@ -14,6 +14,22 @@ pub struct ViewArgs {
     #[arg(long, value_name = "FILE", env = "LOCO_TOKEN_FILE")]
     pub token_file: PathBuf,
 
+    /// TURN server that carries the media where no direct way is open, such as turn:relay.example:3478
+    #[arg(long, value_name = "URL", env = "LOCO_TURN", requires_all = ["turn_user", "turn_password_file"])]
+    pub turn: Option<String>,
+
+    /// Name by which the TURN server knows us
+    #[arg(long, value_name = "NAME", env = "LOCO_TURN_USER")]
+    pub turn_user: Option<String>,
+
+    /// File that holds the password for the TURN server (mode 0600)
+    #[arg(long, value_name = "FILE", env = "LOCO_TURN_PASSWORD_FILE")]
+    pub turn_password_file: Option<PathBuf>,
+
+    /// Use no other way than the TURN server
+    #[arg(long, env = "LOCO_TURN_ONLY", requires = "turn")]
+    pub turn_only: bool,
+
     /// Draw the same scene without a window, for tests and measurements
     #[arg(long)]
     pub offscreen: bool,
@@ -56,6 +72,10 @@ impl ViewArgs {
         Self {
             api,
             token_file,
+            turn: None,
+            turn_user: None,
+            turn_password_file: None,
+            turn_only: false,
             offscreen: false,
             size: Size::new(1280, 960),
             fullscreen: false,

@@ -1,8 +1,10 @@
 //! What the control plane says: followed for ever, told to the window as updates.
 
+use crate::args::ViewArgs;
 use crate::error::ViewError;
 use futures::StreamExt as _;
 use loco_http::{Client, ClientError, TokenFile};
+use loco_media::RelayServer;
 use loco_model::InstanceId;
 use loco_model::api::{Event, Instance};
 use std::path::Path;
@@ -59,12 +61,40 @@ pub fn place(url: &str) -> String {
     }
 }
 
+/// Bytes of a relay's password.
+const MOST_PASSWORD: usize = 1024;
+
 /// Opens the token file.
 ///
 /// # Errors
 /// When it is not there, readable by others, or holds no token.
 pub fn open_token(path: &Path) -> Result<TokenFile, ViewError> {
     TokenFile::open(path).map_err(|error| ViewError::Token { path: path.to_owned(), why: error.to_string() })
+}
+
+/// The relay of the command line, with the password from its file.
+///
+/// # Errors
+/// When the file is not there, readable by others, or empty.
+pub fn open_relay(args: &ViewArgs) -> Result<Option<RelayServer>, ViewError> {
+    let (Some(url), Some(user), Some(path)) = (&args.turn, &args.turn_user, &args.turn_password_file) else {
+        return Ok(None);
+    };
+    let wrong = |why: String| ViewError::RelayPassword { path: path.clone(), why };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let mode = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.mode();
+        if mode & 0o077 != 0 {
+            return Err(wrong(format!("others may read it (mode {:04o}): chmod 600", mode & 0o7777)));
+        }
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let password = text.trim();
+    if password.is_empty() || password.len() > MOST_PASSWORD {
+        return Err(wrong(format!("it must hold 1 to {MOST_PASSWORD} bytes")));
+    }
+    Ok(Some(RelayServer { url: url.clone(), user: user.clone(), password: password.to_owned(), only: args.turn_only }))
 }
 
 /// Follows the control plane until the task is dropped.

@@ -21,6 +21,14 @@ pub enum ViewError {
         /// What is wrong with it.
         why: String,
     },
+    /// The password file of the relay cannot be used.
+    #[error("the TURN server's password file {path} cannot be used: {why}")]
+    RelayPassword {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The control plane refused the token on the first contact.
     #[error("the control plane at {url} refused the token of {path} (HTTP {status})")]
     Refused {

@@ -34,10 +34,11 @@ use std::sync::{Arc, mpsc};
 pub fn run(args: ViewArgs) -> Result<(), ViewError> {
     let api = control::check_url(&args.api)?;
     let tokens = control::open_token(&args.token_file)?;
+    let relay = control::open_relay(&args)?;
     let client = loco_http::Client::new(tokens.clone())
         .map_err(|error| ViewError::BadUrl { url: api.clone(), why: error.to_string() })?;
     run_with(args, move |runtime, post| {
-        let connector = WhepConnector { runtime: runtime.clone(), tokens };
+        let connector = WhepConnector { runtime: runtime.clone(), tokens, relay };
         let connection = control::place(&api);
         runtime.spawn(control::follow(client, api, move |update: Update| post(Event::Control(update))));
         (Box::new(connector), connection)

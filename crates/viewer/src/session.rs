@@ -3,7 +3,9 @@
 
 use loco_media::sound::{PacketWriter, Reader};
 use loco_media::sound_link::{PacketSink, ReceivedPacket};
-use loco_media::{Receiver, ReceiverConfig, ReceiverStats, SendInputError, SessionState, VideoFrame, Wake};
+use loco_media::{
+    Receiver, ReceiverConfig, ReceiverStats, RelayServer, SendInputError, SessionState, VideoFrame, Wake,
+};
 use loco_model::api::Endpoints;
 use loco_model::input::{KeysEvent, Pointer};
 use loco_model::{InstanceId, Size};
@@ -106,6 +108,8 @@ pub struct WhepConnector {
     pub runtime: tokio::runtime::Handle,
     /// The token that agents take.
     pub tokens: loco_http::TokenFile,
+    /// Carries the media where no direct way is open.
+    pub relay: Option<RelayServer>,
 }
 
 impl Connector for WhepConnector {
@@ -113,6 +117,7 @@ impl Connector for WhepConnector {
         let mut config = ReceiverConfig::new(endpoints.whep.clone());
         // The token is wanted bare there; `authorization` is the only way to see it.
         config.token = self.tokens.current().authorization().strip_prefix("Bearer ").map(str::to_owned);
+        config.relay.clone_from(&self.relay);
         let sound = match loco_media::sound::packet_ring() {
             Ok((writer, reader)) => {
                 config.sound = Some(Box::new(SoundSink(writer)));

@@ -126,6 +126,7 @@ async fn session(
         tasks: &mut tasks,
         assembler: Assembler::new(),
         decoder: None,
+        has_decoded: false,
         key_frames: KeyFrameAsker::default(),
         video: None,
         repairs: peer.repairs().cloned().unwrap_or_default(),
@@ -161,6 +162,8 @@ struct Live<'a> {
     tasks: &'a mut JoinSet<()>,
     assembler: Assembler,
     decoder: Option<Decoder>,
+    /// That decoder made a picture.
+    has_decoded: bool,
     key_frames: KeyFrameAsker,
     video: Option<RtpIn>,
     repairs: Arc<RepairLog>,
@@ -382,11 +385,14 @@ impl Live<'_> {
                 Ok(Some(picture)) => {
                     self.mailbox.meter.lock().frame(picture.size(), &picture.times);
                     self.mailbox.put(picture);
+                    self.has_decoded = true;
                 }
+                // A key frame whose parameter sets were lost: nothing after it can be decoded either.
+                Ok(None) if !self.has_decoded => self.assembler.restart(),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a frame was not decoded");
-                    self.decoder = None;
+                    (self.decoder, self.has_decoded) = (None, false);
                     self.assembler.restart();
                 }
             }

@@ -36,6 +36,9 @@ const DISCONNECTED_AFTER: Duration = Duration::from_secs(8);
 /// No answer for this much longer: the session is over.
 const FAILED_AFTER: Duration = Duration::from_secs(7);
 
+/// A direct path has this long to be found before a relayed one is taken.
+const RELAY_AFTER: Duration = Duration::from_millis(800);
+
 /// A video codec on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum VideoCodec {
@@ -166,6 +169,7 @@ pub(super) fn settings() -> SettingEngine {
     SettingEngineBuilder::new()
         .with_srtp_replay_protection_window(SRTP_REPLAY_WINDOW)
         .with_ice_timeouts(Some(DISCONNECTED_AFTER), Some(FAILED_AFTER), Some(KEEP_ALIVE))
+        .with_relay_acceptance_min_wait(Some(RELAY_AFTER))
         .with_include_loopback_candidate(true)
         // Browsers hide their addresses behind mDNS names; their checks reach us all the same, and no multicast
         // socket is needed.

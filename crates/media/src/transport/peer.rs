@@ -11,6 +11,7 @@ use crate::error::MediaError;
 use bytes::{Bytes, BytesMut};
 use loco_model::input::{KEYS_CHANNEL, PATH_CHANNEL, POINTER_CHANNEL};
 use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::RTCIceTransportPolicy;
 use rtc::peer_connection::transport::RTCIceServer;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -34,6 +35,8 @@ use webrtc::runtime::Runtime;
 
 /// Host candidates are there at once; this bounds a hanging name server or interface list.
 const GATHER_AT_MOST: Duration = Duration::from_secs(3);
+/// A relay that does not answer shall not keep a direct path waiting for longer.
+const RELAY_GATHER_AT_MOST: Duration = Duration::from_secs(1);
 
 #[expect(clippy::needless_pass_by_value, reason = "the argument of `map_err`")]
 pub(super) fn failed(error: rtc::shared::error::Error) -> MediaError {
@@ -209,6 +212,7 @@ pub(crate) struct Peer {
     pub(super) gathered: mpsc::UnboundedReceiver<()>,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) sockets: Arc<Sockets>,
+    gather_at_most: Duration,
     /// The sender's TCP addresses, until they are tried.
     pub(super) tcp: Vec<TcpCandidate>,
     video: Option<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, u32)>,
@@ -232,13 +236,20 @@ impl Peer {
         let handler = Handler { events: events.clone(), gathered: gathered_out, repairs: repairs.clone() };
         let sockets = Arc::new(Sockets::new());
         let tcp_port = if matches!(end, End::Sender(..)) { options.bind.port() } else { 0 };
+        let is_relay_only = options.relay.as_ref().is_some_and(|relay| relay.only);
+        let policy = if is_relay_only { RTCIceTransportPolicy::Relay } else { RTCIceTransportPolicy::All };
         let relays = options.relay.iter().map(|relay| RTCIceServer {
             urls: vec![relay.url.clone()],
             username: relay.user.clone(),
             credential: relay.password.clone(),
         });
         let connection = PeerConnectionBuilder::new()
-            .with_configuration(RTCConfigurationBuilder::new().with_ice_servers(relays.collect()).build())
+            .with_configuration(
+                RTCConfigurationBuilder::new()
+                    .with_ice_servers(relays.collect())
+                    .with_ice_transport_policy(policy)
+                    .build(),
+            )
             .with_media_engine(media_engine(&options.video, options.sound)?)
             .with_interceptor_registry(registry(end))
             .with_setting_engine(settings())
@@ -256,6 +267,7 @@ impl Peer {
             runtime: tokio::runtime::Handle::current(),
             sockets,
             tcp: Vec::new(),
+            gather_at_most: if options.relay.is_some() { RELAY_GATHER_AT_MOST } else { GATHER_AT_MOST },
             video: None,
             sound: None,
             events,
@@ -362,8 +374,8 @@ impl Peer {
     }
 
     pub(super) async fn gathered_description(&mut self) -> Result<String, MediaError> {
-        if tokio::time::timeout(GATHER_AT_MOST, self.gathered.recv()).await.is_err() {
-            tracing::warn!("gathering ICE candidates took more than {} s", GATHER_AT_MOST.as_secs());
+        if tokio::time::timeout(self.gather_at_most, self.gathered.recv()).await.is_err() {
+            tracing::warn!("gathering ICE candidates took more than {:?}", self.gather_at_most);
         }
         let description = self.connection.local_description().await;
         Ok(description.ok_or_else(|| MediaError::Rtc("no local description".to_owned()))?.sdp)
