@@ -26,6 +26,7 @@ pub(crate) fn text(report: &HealthReport) -> Result<String, fmt::Error> {
         ("frames_encoded", "Video frames encoded", video.frames_encoded),
         ("encoded_bytes", "Bytes of encoded video", video.bytes_encoded),
         ("sound_packets_encoded", "Opus packets encoded", health.audio.packets_encoded),
+        ("sound_underruns", "Times that the guest's sound stopped in the middle", health.audio.underruns),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }

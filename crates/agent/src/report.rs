@@ -51,6 +51,7 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
                 voices: sound.voices,
                 estimated_level: sound.peak_dbfs.map(f64::from),
                 packets_encoded: sound.packets,
+                underruns: sound.underruns,
             },
             performance: agent.sampler.performance(status.pid),
             viewers: viewers(agent),

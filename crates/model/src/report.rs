@@ -103,6 +103,9 @@ pub struct AudioHealth {
     pub estimated_level: Option<f64>,
     /// Opus packets sent since the agent's start.
     pub packets_encoded: u64,
+    /// Times that the guest's sound stopped in the middle for over 100 ms, since the agent's start.
+    #[serde(default)]
+    pub underruns: u64,
 }
 
 /// Processor and memory.

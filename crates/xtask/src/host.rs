@@ -74,6 +74,11 @@ const APT_TEST: &[&str] = &[
     "qemu-utils", // qemu-img: a second opinion on disk images
     "pulseaudio", // a sound server that records what is heard
     "pulseaudio-utils",
+    "pipewire", // the other one, with its PulseAudio part; where these exclude PulseAudio, tests leave it out
+    "pipewire-bin",
+    "pipewire-pulse",
+    "wireplumber",
+    "dbus", // its parts speak over a bus of their own
     "coturn",          // a relay: where no direct path is open
     "tigervnc-viewer", // a peer in the benchmarks
     "git",

@@ -35,6 +35,7 @@ fn main() -> Result<ExitCode> {
         step!(input::keys_held_are_released_when_the_window_loses_the_focus),
         step!(sound::a_whistle_is_heard_and_metered_on_its_tile_only),
         step!(sound::a_muted_tile_is_silent),
+        step!(sound::a_flash_and_its_click_are_seen_and_heard_together),
         step!(still::still_guests_are_live_and_send_almost_nothing),
         step!(watchers::two_viewers_show_the_same_key),
         step!(watchers::a_browser_plays_one_with_picture_and_sound),

@@ -56,6 +56,7 @@ pub(crate) async fn set_mode(wall: &Wall, mode: Mode) -> Result<()> {
         Mode::Quiet => "KeyQ",
         Mode::Box => "KeyB",
         Mode::Busy => "KeyY",
+        Mode::Marker => "KeyK",
     };
     for index in 0..wall.len() {
         wall.tap(index, key).await?;

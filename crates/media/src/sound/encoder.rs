@@ -53,6 +53,9 @@ pub struct SoundEncoderStats {
     pub saturated: u64,
     /// Samples thrown away because a voice ran too far ahead of the others, or there were too many voices.
     pub dropped: u64,
+    /// Times that a voice gave nothing for over 100 ms in the middle of sound: the host kept the guest waiting, and who
+    /// listens hears a gap.
+    pub underruns: u64,
     /// Packets that Opus refused to make.
     pub failed: u64,
     /// Peak of the last second in dB of full scale; `None` while nothing sounds.
@@ -174,6 +177,10 @@ impl SoundEncoder {
             state.stats.dropped += samples.len() as u64;
             return;
         };
+        let waited = state.last_push.is_some_and(|last| now.saturating_duration_since(last) > VOICE_STALLED);
+        if waited && !state.fresh && state.phase != Phase::Silent {
+            state.stats.underruns += 1;
+        }
         state.follow_clock(samples.len() / CHANNELS, now);
         let voice = &mut state.voices[index];
         voice.enabled = true;

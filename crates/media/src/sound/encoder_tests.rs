@@ -95,6 +95,7 @@ fn a_host_that_stalls_and_catches_up_makes_no_gap() {
     let all: Vec<_> = sent.try_iter().collect();
     assert!(all.len() > 50);
     assert!(all.windows(2).all(|p| p[1].timestamp.wrapping_sub(p[0].timestamp) == 240 && !p[1].marker));
+    assert_eq!(encoder.stats_at(t0).underruns, 1, "who listens heard it, and it is counted");
 }
 
 #[test]
