@@ -101,7 +101,7 @@ fn all_whole(stats: &ReceiverStats) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn little_loss_costs_no_frame() {
     let mut bed = Bed::start(3).await;
-    bed.both(&delayed().with_loss(0.01));
+    bed.both(&delayed().with_loss(0.015));
     bed.play(6).await;
     let stats = bed.settle().await;
     all_whole(&stats);
@@ -134,7 +134,7 @@ async fn heavy_loss_is_survived() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bursts_are_repaired() {
     let mut bed = Bed::start(11).await;
-    bed.both(&delayed().with_bursts(Bursts { begin: 0.004, end: 0.25, loss: 0.9 }));
+    bed.both(&delayed().with_bursts(Bursts { begin: 0.012, end: 0.3, loss: 0.9 }));
     bed.play(8).await;
     let stats = bed.settle().await;
     assert!(stats.frames_resent > 0, "{stats:?}");

@@ -159,6 +159,16 @@ fn path(session: &ReceiverStats) -> String {
     format!("{} ({}){changes}", path.kind.word(), path.remote)
 }
 
+/// What became of frames that lost packets on the way.
+fn repaired(session: &ReceiverStats) -> String {
+    let wait = number(session.repair.p95_ms, 0, " ms");
+    let skipped = session.frames_skipped;
+    format!(
+        "{} frames by parity, {} by resend (p95 {wait}), {skipped} skipped, {} key frames asked for",
+        session.frames_rebuilt, session.frames_resent, session.key_frame_requests
+    )
+}
+
 /// The sheet of one instance.
 #[must_use]
 pub fn tile_sheet(tile: &TileNumbers, wall: &WallNumbers, traces: Vec<Trace>) -> Sheet {
@@ -180,6 +190,7 @@ pub fn tile_sheet(tile: &TileNumbers, wall: &WallNumbers, traces: Vec<Trace>) ->
         ("Path".to_owned(), path(s)),
         ("Jitter".to_owned(), number(s.jitter_ms, 1, " ms")),
         ("Lost".to_owned(), format!("{} packets ({loss:.2} %), {} frames", s.packets_lost, s.frames_dropped)),
+        ("Repaired".to_owned(), repaired(s)),
         ("Freezes".to_owned(), format!("{} ({} ms)", s.freezes, s.frozen_ms)),
         ("Network p50/95/99".to_owned(), percentiles(s.network)),
         ("Assemble p50/95/99".to_owned(), percentiles(s.assemble)),

@@ -17,7 +17,6 @@ const MAX_PACKETS: usize = 4096;
 const MAX_JUMP: u64 = 3_000;
 
 // NAL unit types (RFC 6184 section 5.2, H.264 table 7-1).
-const NAL_IDR: u8 = 5;
 const NAL_SPS: u8 = 7;
 const NAL_STAP_A: u8 = 24;
 const NAL_FU_A: u8 = 28;
@@ -290,9 +289,10 @@ impl Assembler {
     }
 }
 
-/// Whether a packet begins a key frame: parameter sets or an IDR slice come first.
+/// Whether a packet begins a key frame: the encoders put parameter sets before every IDR picture, which is of no use to a
+/// decoder that has not got them.
 fn starts_key_frame(payload: &[u8]) -> bool {
-    let is_key = |kind: u8| matches!(kind & 31, NAL_IDR | NAL_SPS);
+    let is_key = |kind: u8| kind & 31 == NAL_SPS;
     match payload {
         [first, ..] if is_key(*first) => true,
         [first, _, _, inner, ..] if first & 31 == NAL_STAP_A => is_key(*inner),
