@@ -1,6 +1,6 @@
 //! The sockets of one connection: tokio's, with what the crate's own lack.
 //!
-//! - Every byte in and out is counted, and when the last one came: whether the path lives is seen on any packet.
+//! - Every byte out is counted, and when the last one came in: whether the path lives is seen on any packet.
 //! - A write to a TCP connection never waits. The crate writes from the one loop that also reads, keeps time and ends
 //!   the connection; were it to wait for a peer that is gone, the session would hang for as long as the kernel retries.
 //!   Frames wait in a bounded queue instead, and are dropped whole when it is full, as a router drops packets.
@@ -49,7 +49,6 @@ pub(crate) struct Traffic {
     /// Microseconds after `since`; 0: nothing came.
     heard_us: AtomicU64,
     sent: AtomicU64,
-    received: AtomicU64,
     broken: Notify,
 }
 
@@ -57,17 +56,10 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            heard_us: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            broken: Notify::new(),
-        }
+        Self { since: Instant::now(), heard_us: AtomicU64::new(0), sent: AtomicU64::new(0), broken: Notify::new() }
     }
 
-    fn received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Relaxed);
+    fn heard(&self) {
         self.heard_us.store((self.since.elapsed().as_micros() as u64).max(1), Relaxed);
     }
 
@@ -80,11 +72,6 @@ impl Traffic {
     /// Payload bytes of all datagrams and TCP frames sent.
     pub(crate) fn bytes_sent(&self) -> u64 {
         self.sent.load(Relaxed)
-    }
-
-    /// The same received.
-    pub(crate) fn bytes_received(&self) -> u64 {
-        self.received.load(Relaxed)
     }
 
     /// Returns when a TCP connection ends.
@@ -219,8 +206,8 @@ impl AsyncUdpSocket for Datagrams {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let received = self.inner.poll_recv(cx, bufs, meta);
-        if let Poll::Ready(Ok(messages)) = &received {
-            self.traffic.received(meta.iter().take(*messages).map(|m| m.len).sum());
+        if let Poll::Ready(Ok(_)) = &received {
+            self.traffic.heard();
         }
         received
     }
@@ -349,9 +336,9 @@ impl AsyncTcpStream for Stream {
                 tokio::time::timeout(FIRST_WORD_WITHIN, self.read_some(buf)).await.unwrap_or(Ok(0))
             };
             match &read {
-                Ok(bytes @ 1..) => {
+                Ok(1..) => {
                     self.has_spoken.store(true, Relaxed);
-                    self.traffic.received(*bytes);
+                    self.traffic.heard();
                 }
                 _ => self.traffic.broken.notify_one(),
             }
