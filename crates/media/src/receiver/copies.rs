@@ -13,6 +13,9 @@ const KEYS_AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_mil
 /// A position that nothing followed is sent again so long after the first time.
 const POSITION_AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(60)];
 
+/// A position's message has no more.
+const POSITION_BYTES: usize = 16;
+
 /// Keys of the last moments.
 #[derive(Debug, Default)]
 pub(super) struct KeyCopies {
@@ -60,31 +63,36 @@ impl KeyCopies {
 #[derive(Debug, Default)]
 pub(super) struct PositionCopies {
     sequence: u32,
-    last: Option<(BytesMut, Instant)>,
+    last: Option<(PointerMessage, Instant)>,
     sent_again: usize,
 }
 
 impl PositionCopies {
     /// The message of a new position.
     pub(super) fn push(&mut self, pointer: Pointer, now: Instant) -> BytesMut {
-        let mut bytes = BytesMut::new();
-        PointerMessage { sequence: self.sequence, pointer }.encode(&mut bytes);
+        let message = PointerMessage { sequence: self.sequence, pointer };
         self.sequence = self.sequence.wrapping_add(1);
-        (self.last, self.sent_again) = (Some((bytes.clone(), now)), 0);
-        bytes
+        (self.last, self.sent_again) = (Some((message, now)), 0);
+        encoded(message)
     }
 
     /// When it is to be sent again.
     pub(super) fn next(&self) -> Option<Instant> {
-        Some(self.last.as_ref()?.1 + *POSITION_AGAIN.get(self.sent_again)?)
+        Some(self.last?.1 + *POSITION_AGAIN.get(self.sent_again)?)
     }
 
     /// What is to be sent again now.
     pub(super) fn again(&mut self, now: Instant) -> Option<BytesMut> {
         self.next().filter(|at| *at <= now)?;
         self.sent_again += 1;
-        self.last.as_ref().map(|(bytes, _)| bytes.clone())
+        self.last.map(|(message, _)| encoded(message))
     }
+}
+
+fn encoded(message: PointerMessage) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity(POSITION_BYTES);
+    message.encode(&mut bytes);
+    bytes
 }
 
 #[cfg(test)]
