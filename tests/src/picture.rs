@@ -115,6 +115,7 @@ mod tests {
         let reading = Reading {
             instance: 3,
             mode: Mode::Town,
+            flash: false,
             counter: 77,
             input_code: 30,
             input_count: 2,

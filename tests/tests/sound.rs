@@ -1,5 +1,6 @@
 //! Sound from a guest's voice to a real sound server: frequency, level, silence, and what a sound server can do to us.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test: a panic is its message")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test: what was measured is shown beside its name")]
 
 use anyhow::{Context as _, Result, ensure};
 use loco_media::sound::{PacketWriter, SoundEncoder, SoundPacket, packet_ring};
@@ -15,7 +16,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
 /// Set in the process that plays (how many guests, and packets lost of a thousand): this test program itself, since the sound server's address is in the environment.
 const PLAYER: &str = "LOCO_TEST_PLAYER";

@@ -95,6 +95,8 @@ pub(crate) async fn a_flash_and_its_click_are_seen_and_heard_together(stage: &mu
         Ok(marker)
     })
     .await;
+    // The sheet is the focused one's.
+    wall.viewer.automation.focus(InstanceId::try_new(WHISTLING)?).await?;
     let text = wall.viewer.automation.command("statistics", json!({"shown": true})).await;
     wall.viewer.automation.command("statistics", json!({"shown": false})).await?;
     wall.tap(WHISTLING, "KeyT").await?;

@@ -97,7 +97,6 @@ impl Player {
         let location = location.with_context(|| format!("{whep} answered without a Location"))?;
         self.sessions.push(resolve(whep, location)?);
         let body = response.text().await?;
-        eprintln!("FLEX {} NACK {} TWCC {}\n{}", body.contains("flexfec"), body.contains("nack"), body.contains("transport-cc"), body.lines().filter(|l| l.contains("rtpmap") || l.contains("ssrc-group") || l.contains("extmap")).collect::<Vec<_>>().join("\n"));
         self.playout_delay = body.contains("playout-delay");
         self.browser.evaluate(&format!("loco.answer({index}, {})", json!(body))).await?;
         Ok(index)

@@ -106,7 +106,7 @@ impl App {
                 let fader = Fader { solo, ..self.wall.fader(tile) };
                 self.wall.set_fader(tile, fader, &self.sound);
             }
-            Order::Sound(order) => return self.sound_order(order),
+            Order::Sound(order) => return self.sound_order(&order),
             Order::Statistics { shown } => {
                 if self.statistics_shown != shown {
                     self.toggle_statistics();
@@ -130,7 +130,7 @@ impl App {
         Ok(Value::Null)
     }
 
-    fn sound_order(&mut self, order: SoundOrder) -> Result<Value, String> {
+    fn sound_order(&mut self, order: &SoundOrder) -> Result<Value, String> {
         let range = 0.0..=1.0;
         for (name, value) in [("volume", order.volume), ("dim", order.dim)] {
             if let Some(value) = value.filter(|value| !range.contains(value)) {

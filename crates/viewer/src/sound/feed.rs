@@ -157,7 +157,8 @@ impl Feed {
         if let Some(latency) = latency {
             pulse.latency_ms.store((latency.as_secs_f64() * 1e3).to_bits(), Relaxed);
         }
-        let latency_us = latency.map(|latency| latency.as_micros() as u64);
+        // PulseAudio's is polled and now and then missing for a callback: then the one before holds.
+        let latency_us = pulse.latency_ms().map(|ms| (ms * 1e3) as u64);
         let moment = Moment { began_us: loco_media::clock::now_us(), latency_us };
         let per_frame = f64::from(RATE_HZ) / f64::from(self.rate_hz);
         for (n, part) in out.chunks_mut(MAX_PART_FRAMES * self.channels).enumerate() {

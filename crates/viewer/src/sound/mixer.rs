@@ -204,7 +204,6 @@ impl Output {
     }
 
     /// Applies the gains to `block`, measures it, publishes; whether the meter has something new to draw.
-    #[expect(clippy::too_many_arguments, reason = "one call, in the callback")]
     fn play(
         &mut self,
         block: &mut [f32],
