@@ -1,5 +1,8 @@
 //! Rate control with real connections and a real encoder, over loopback and over a bad network.
 
+#![allow(clippy::expect_used, reason = "a test bed that does not stand fails its test")]
+#![allow(clippy::print_stdout, reason = "what it measures is printed")]
+
 mod common;
 
 use common::{Agent, SIZE, Viewer, grey_canvas};
@@ -174,7 +177,7 @@ async fn a_slow_viewer_is_followed_only_so_far() {
         bad.agent.sender.stats().bit_rate < 1_100_000 && limiter(&near) == Some(Limiter::Viewer)
     })
     .await;
-    assert_eq!(limiter(&bad.viewer), Some(Limiter::Network));
+    until("its own network limits it", || limiter(&bad.viewer) == Some(Limiter::Network)).await;
 
     bad.link.set(Direction::Down, Impairment::rate(250_000, 60_000).with_delay(MS_10));
     until("it is followed no more", || bad.agent.sender.stats().bit_rate >= 1_900_000).await;
@@ -192,5 +195,24 @@ async fn a_slow_viewer_is_followed_only_so_far() {
     assert!(rates[30] >= 1_900_000, "{rates:?}");
     assert!(near_fps > 12.0, "{near_fps} fps");
     assert!(slow_fps > 0.15, "the slow one sees nothing: {slow_fps} fps");
+    bad.agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_loss_on_a_long_way_costs_no_rate() {
+    let link = Impairment::rate(3_000_000, 60_000).with_delay(MS_10 * 5).with_loss(0.02);
+    let bad = Bad::start(link).await;
+    until("the ceiling", || bad.target() == 2_000_000).await;
+    let (before, began) = (bad.viewer.receiver.stats().frames_decoded, Instant::now());
+    let mut rates = Vec::new();
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        rates.push(bad.target());
+    }
+    let fps = (bad.viewer.receiver.stats().frames_decoded - before) as f64 / began.elapsed().as_secs_f64();
+    rates.sort_unstable();
+    println!("target median {} least {}, {fps:.1} fps", rates[30], rates[0]);
+    assert!(rates[30] > 1_500_000, "{rates:?}");
+    assert!(fps > 15.0, "{fps} fps");
     bad.agent.stop().await;
 }

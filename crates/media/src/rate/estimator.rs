@@ -175,7 +175,7 @@ impl Estimator {
     /// How much later than needed a packet is reported because of the other end's interval.
     pub(super) fn report_interval_us(&self) -> u64 {
         // The window keeps minima; spreads are kept negated.
-        self.spread_us.least().map_or(0, |negated| negated.unsigned_abs())
+        self.spread_us.least().map_or(0, i64::unsigned_abs)
     }
 
     /// How much the path itself varies from frame to frame.

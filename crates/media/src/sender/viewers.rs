@@ -236,12 +236,9 @@ impl Viewers {
 }
 
 impl Viewer {
-    /// Whether a key frame for its sake is worth what it costs the others.
+    /// Whether a key frame for its sake is worth what it costs the others: its path must have room for it.
     fn may_have_key(&self, now: Instant) -> bool {
-        if !self.is_slow {
-            return self.held.is_none_or(|at| at < now) || self.rate.gate(now, None).is_ok();
-        }
-        self.keyed.is_none_or(|at| now.saturating_duration_since(at) >= SLOW_KEYS)
-            && self.rate.gate(now, Some(now)).is_ok()
+        let is_soon = self.is_slow && self.keyed.is_some_and(|at| now.saturating_duration_since(at) < SLOW_KEYS);
+        !is_soon && self.rate.gate(now, Some(now)).is_ok()
     }
 }

@@ -16,8 +16,8 @@ pub(super) struct Parcel {
 /// Whose it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Who {
-    /// Stream, transmission number, RTP number.
-    Media(usize, u16, u64),
+    /// Stream, transmission and RTP number in one.
+    Media(usize, u64),
     /// A download's packet.
     Tcp(usize, u64),
     /// A probe of the round trip, sent at this time.

@@ -179,7 +179,7 @@ impl World {
         let now = self.now_us;
         let back = self.link.back_us(&mut self.rng);
         match parcel.who {
-            Who::Media(i, _, tag) => {
+            Who::Media(i, tag) => {
                 let ask = self.streams[i].arrive(now, tag);
                 self.ask(i, ask);
                 if let Some(due) = self.streams[i].report_due {

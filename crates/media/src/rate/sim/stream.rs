@@ -203,7 +203,7 @@ impl Stream {
         self.history.insert(id, (number, now_us, bytes));
         self.flow.sent(now_us, number, bytes);
         // The transmission's id travels in place of the 16-bit number, which the receiver would unwrap.
-        Parcel { who: Who::Media(self.index, number, id << 32 | rtp), bytes }
+        Parcel { who: Who::Media(self.index, id << 32 | rtp), bytes }
     }
 
     /// A resend was asked for.

@@ -207,7 +207,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Listener {
     fn handle_read(&mut self, message: TaggedPacket) -> Outcome {
         if let Packet::Rtcp(packets) = &message.message.packet {
             let raw = packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<RawPacket>());
-            if let Some(limits) = raw.filter_map(|packet| decode(&packet.0)).last() {
+            if let Some(limits) = raw.filter_map(|packet| decode(&packet.0)).next_back() {
                 *self.told.limits.lock() = Some(limits);
             }
         }
