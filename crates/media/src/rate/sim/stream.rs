@@ -262,8 +262,7 @@ impl Stream {
     }
 
     fn show(&mut self, now_us: u64) {
-        loop {
-            let Some(state) = self.frames.get(&self.shown) else { break };
+        while let Some(state) = self.frames.get(&self.shown) {
             if state.missing == 0 {
                 self.frames.remove(&self.shown);
                 self.shown += 1;
@@ -277,7 +276,7 @@ impl Stream {
             self.frames.retain(|frame, _| *frame >= key);
             self.shown = key;
         }
-        let waiting = self.frames.get(&self.shown).is_some() && self.frames.values().any(|state| state.missing == 0);
+        let waiting = self.frames.contains_key(&self.shown) && self.frames.values().any(|state| state.missing == 0);
         if waiting {
             self.stuck_since.get_or_insert(now_us);
         } else {
