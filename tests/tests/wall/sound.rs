@@ -87,6 +87,7 @@ pub(crate) async fn a_muted_tile_is_silent(stage: &mut Stage) -> Result<()> {
 pub(crate) async fn a_flash_and_its_click_are_seen_and_heard_together(stage: &mut Stage) -> Result<()> {
     const PAIRS: u64 = 6;
     let wall = &stage.wall;
+    wall.wait_live().await?;
     wall.tap(WHISTLING, "KeyK").await?;
     let measured = wait_for("flashes with clicks", PATIENCE, async || {
         let shown = wall.viewer.automation.command("wall", json!({})).await?;
