@@ -3,6 +3,7 @@
 use super::staging::PendingPut;
 use crate::error::ViewError;
 use loco_model::Rect;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -105,9 +106,15 @@ impl Submitted {
             read.buffer.map_async(wgpu::MapMode::Read, .., |_| {});
         }
         let wait = wgpu::PollType::Wait { submission_index: Some(self.index), timeout: Some(LONGEST_WAIT) };
-        let waited = self.device.poll(wait);
-        if let Err(error) = waited {
-            tracing::warn!(%error, "the graphics device did not finish a drawing");
+        // On a lost device wgpu panics here, and its loss was told already; this thread is needed for the next one.
+        let waited = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
+        let trouble = match waited {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("it is lost".to_owned()),
+        };
+        if let Some(trouble) = trouble {
+            tracing::warn!(trouble, "the graphics device did not finish a drawing");
             return Finished { drawing: self.drawing, took: self.since.elapsed() };
         }
         if let Some(put) = self.put {

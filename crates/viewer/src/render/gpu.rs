@@ -3,6 +3,7 @@
 use super::put::PutWindow;
 use crate::error::ViewError;
 use loco_model::Size;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -143,10 +144,25 @@ impl Gpu {
         encoder.copy_texture_to_texture(target.as_image_copy(), frame.texture.as_image_copy(), extent);
         let submitted = self.queue.submit([encoder.finish()]);
         let handed = started.elapsed();
+        if self.lost() {
+            abandon(frame);
+            return (Shown::Skipped, submitted);
+        }
         self.queue.present(frame);
         tracing::trace!(?acquired, ?handed, presented = ?started.elapsed(), "window");
         (Shown::Presented, submitted)
     }
+}
+
+/// Lets go a frame that is never shown, since its device is lost. wgpu neither presents nor discards it then, keeps it,
+/// and panics when its surface goes (gfx-rs/wgpu#9277, not yet released); it lets go only while a thread unwinds. So
+/// this unwinds, past the panic hook.
+fn abandon(frame: wgpu::SurfaceTexture) {
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _frame = frame;
+        resume_unwind(Box::new(()));
+    }));
+    debug_assert!(unwound.is_err());
 }
 
 fn configuration(
