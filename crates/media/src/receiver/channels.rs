@@ -11,6 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+/// Between two pointer messages: well below a frame. The first after a rest goes at once, what comes meanwhile replaces
+/// itself: a mouse of 1 kHz need not be a thousand packets a second.
+const POINTER_AGAIN: Duration = Duration::from_millis(4);
+
 /// Sends a time whenever asked; the other end sends it back.
 pub(super) async fn ask_for_echoes(channel: Channel, mut asks: mpsc::Receiver<()>, mailbox: Arc<Mailbox>) {
     if !channel.opened().await {
@@ -49,6 +53,7 @@ pub(super) async fn send_input(
         return;
     }
     let (mut sequence, mut copies, mut position) = (0u32, KeyCopies::default(), PositionCopies::default());
+    let (mut pointer_at, mut pointer_sent) = (None, Instant::now());
     loop {
         let again = copies.next().into_iter().chain(position.next()).min();
         tokio::select! {
@@ -65,9 +70,14 @@ pub(super) async fn send_input(
                 }
                 mailbox.input_sent();
             }
-            () = mailbox.pointer_waits.notified() => {
+            () = mailbox.pointer_waits.notified(), if pointer_at.is_none() => {
+                pointer_at = Some((pointer_sent + POINTER_AGAIN).max(Instant::now()));
+            }
+            () = sleep_until(pointer_at) => {
+                pointer_at = None;
                 let taken = mailbox.outbox.lock().as_mut().and_then(|outbox| outbox.pointer.take());
                 let Some(pointer) = taken else { continue };
+                pointer_sent = Instant::now();
                 if !pointer_channel.send(position.push(pointer, Instant::now())).await {
                     return;
                 }
