@@ -43,7 +43,7 @@ pub struct AgentArgs {
     pub accel: AcceleratorChoice,
 
     /// What the demo guest does [default: as the profile says]
-    #[arg(long, value_name = "MODE", env = "LOCO_MODE", value_parser = ["town", "quiet", "box", "busy", "marker"])]
+    #[arg(long, value_name = "MODE", env = "LOCO_MODE", value_parser = ["town", "quiet", "box", "busy", "marker", "storm"])]
     pub mode: Option<String>,
 
     /// Most frames a second that are sent, 1 to 60

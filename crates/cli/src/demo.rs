@@ -43,7 +43,7 @@ pub(crate) struct DemoArgs {
     profile: String,
 
     /// What the demo guests do [default: as the profile says]
-    #[arg(long, value_name = "MODE", env = "LOCO_MODE", value_parser = ["town", "quiet", "box", "busy", "marker"])]
+    #[arg(long, value_name = "MODE", env = "LOCO_MODE", value_parser = ["town", "quiet", "box", "busy", "marker", "storm"])]
     mode: Option<String>,
 
     /// Accelerator of QEMU: auto (the best one that is proven to work here), kvm, hvf, whpx or tcg

@@ -9,13 +9,13 @@
 //! | up, down; wheel | train faster, slower |
 //! | space | whistle |
 //! | enter; left button, right button | place or remove track at the cursor; place, remove |
-//! | T, Q, B, Y, K | mode town, quiet, box, busy, marker (flash and click together once a second, see [`marker`]) |
+//! | T, Q, B, Y, X, K | mode town, quiet, box, busy, storm (busy, by leaps), marker (flash and click at once, see [`marker`]) |
 //! | F1, F2, F3 | 640x480, 800x600, 1024x768 |
 //! | M | music on, off |
 //! | P or middle button held | draws the pointer's way on the ground |
 //! | C | redraws everything, so wipes such drawings |
 //!
-//! Kernel command line: `instance=0..8 mode=town|quiet|box|busy|marker size=640x480|800x600|1024x768 music=on|off
+//! Kernel command line: `instance=0..8 mode=town|quiet|box|busy|marker|storm size=640x480|800x600|1024x768 music=on|off
 //! pointer=relative|absolute` (absolute by QEMU's vmmouse, which `-machine pc` has).
 //!
 //! Lines on the debug console (port 0xe9), each `loco: ` and then: `boot version=… instance=… mode=… size=… sb16=… mouse=…

@@ -14,11 +14,14 @@ pub enum Mode {
     Busy = 3,
     /// Nothing moves, but once a second a field flashes while the sound card clicks ([`crate::marker`]).
     Marker = 4,
+    /// The whole picture changes with every tick, and so far that no encoder finds it in the one before: takes whatever
+    /// rate there is.
+    Storm = 5,
 }
 
 impl Mode {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Town, Self::Quiet, Self::Box, Self::Busy, Self::Marker];
+    pub const ALL: [Self; 6] = [Self::Town, Self::Quiet, Self::Box, Self::Busy, Self::Marker, Self::Storm];
 
     /// The mode with this number.
     #[must_use]
@@ -41,6 +44,7 @@ impl Mode {
             Self::Box => "box",
             Self::Busy => "busy",
             Self::Marker => "marker",
+            Self::Storm => "storm",
         }
     }
 }

@@ -44,7 +44,7 @@ impl Resolution {
 pub struct Options {
     /// `instance=0` … `instance=8`.
     pub instance: u8,
-    /// `mode=town|quiet|box|busy|marker`.
+    /// `mode=town|quiet|box|busy|marker|storm`.
     pub mode: Mode,
     /// `size=640x480|800x600|1024x768`.
     pub resolution: Resolution,

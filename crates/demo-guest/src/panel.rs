@@ -92,6 +92,7 @@ fn gauge(canvas: &mut Canvas<'_>, status: &Status, colour: u32) {
         Mode::Box => "BOX",
         Mode::Busy => "BUSY",
         Mode::Marker => "MARK",
+        Mode::Storm => "STRM",
     };
     font::text(canvas, 206.0, 447.0, 1.0, text, MUTED);
     for step in 0..crate::train::MAXIMUM_SPEED {

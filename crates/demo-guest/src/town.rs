@@ -61,6 +61,8 @@ const SAIL_TICKS: u32 = 3;
 const CURSOR_DEPTH: u8 = 254;
 /// Pixels that the town moves by in a tick of mode busy.
 const BUSY_STEP: i32 = 8;
+/// Odd, and far beyond what an encoder's search for motion reaches.
+const STORM_STEP: i32 = 211;
 
 /// The town.
 pub struct Town<'a> {
@@ -149,8 +151,8 @@ impl<'a> Town<'a> {
                 self.tick_box();
                 self.refresh(machine);
             }
-            Mode::Busy => {
-                self.stage.scroll += BUSY_STEP;
+            Mode::Busy | Mode::Storm => {
+                self.stage.scroll += if self.mode == Mode::Busy { BUSY_STEP } else { STORM_STEP };
                 let town = Rect::new(0, 0, self.stage.width, panel::top_row(self.stage.width));
                 self.present(town, machine);
             }
@@ -182,6 +184,7 @@ impl<'a> Town<'a> {
             key::B => self.set_mode(Mode::Box, machine),
             key::K => self.set_mode(Mode::Marker, machine),
             key::Y => self.set_mode(Mode::Busy, machine),
+            key::X => self.set_mode(Mode::Storm, machine),
             key::F1..=key::F3 => self.set_resolution(Resolution::ALL[usize::from(code - key::F1)], machine),
             key::M => {
                 self.music = !self.music;
@@ -371,7 +374,7 @@ impl<'a> Town<'a> {
         let scale = self.stage.scale();
         let pixel = |unit: f32| (unit * scale + 0.5) as i32;
         let mut items = Items::new();
-        if self.mode != Mode::Busy {
+        if !matches!(self.mode, Mode::Busy | Mode::Storm) {
             let mut order: [usize; CARS] = core::array::from_fn(|car| car);
             let cars: [Pose; CARS] = self.train.cars();
             order.sort_unstable_by(|a, b| cars[*a].y.total_cmp(&cars[*b].y));

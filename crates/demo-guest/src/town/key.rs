@@ -8,6 +8,7 @@ pub(super) const Q: u8 = 0x10;
 pub(super) const T: u8 = 0x14;
 pub(super) const B: u8 = 0x30;
 pub(super) const Y: u8 = 0x15;
+pub(super) const X: u8 = 0x2d;
 pub(super) const K: u8 = 0x25;
 pub(super) const M: u8 = 0x32;
 pub(super) const P: u8 = 0x19;

@@ -116,7 +116,7 @@ fn bad_numbers(seen: &Seen, (from, to): (f64, f64)) -> Map<String, Value> {
     ])
 }
 
-const HOW_SHAPES: &str = "One demo guest 640x480 in mode busy, ceiling 2 Mbit/s, agent and viewer as processes behind the \
+const HOW_SHAPES: &str = "One demo guest 640x480 in mode storm (every picture far from the one before: it takes any rate), ceiling 2 Mbit/s, agent and viewer as processes behind the \
     impairing proxy. Each shape has an easy part, a hard one and an easy one again, of 8 s or as --seconds says. fps: \
     distinct barcodes presented. Round trip: the viewer's own echo on the session, once a second. Key to picture: \
     injected into the viewer's router, until a presented picture counts it. Full again: until the link carries 90 % of \
@@ -160,7 +160,7 @@ pub(super) async fn shapes(lab: &Lab) -> Result<Row> {
 }
 
 async fn one_shape(lab: &Lab, shape: &Shape, seed: u64) -> Result<Seen> {
-    let mut line = Line::start(options(lab, "busy", seed)).await?;
+    let mut line = Line::start(options(lab, "storm", seed)).await?;
     line.link.set(Direction::Up, shape.up.clone());
     line.link.set(Direction::Down, shape.phases[0].1.clone());
     let watched = async {
