@@ -149,6 +149,26 @@ async fn order_and_repetition_cost_nothing() {
     all_whole(&bed.settle().await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_frame_before_a_pause_is_not_lost() {
+    let bed = Bed::start(29).await;
+    for i in 0..12u32 {
+        // What is painted is lost, what follows it is not: nothing else shows that it is missing.
+        let lossy = Impairment { loss: 1.0, ..Impairment::default() };
+        bed.link.set(Direction::Down, lossy);
+        let sent = bed.agent.sender.sessions()[0].frames_sent;
+        let value = (30 + i * 15) as u8;
+        paint(&bed.agent.canvas, SPOT, value);
+        while bed.agent.sender.sessions()[0].frames_sent == sent {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        bed.link.set(Direction::Down, Impairment::default());
+        bed.viewer.sees(SPOT, luma_of_grey(value)).await;
+    }
+    assert_eq!(bed.viewer.receiver.stats().key_frame_requests, 0);
+}
+
 /// Applies what arrives to a keyboard; returns the order in which it came.
 struct Guest {
     held: BTreeSet<u16>,

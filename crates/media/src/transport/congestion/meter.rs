@@ -3,6 +3,7 @@
 use super::is_numbered;
 use super::link::RateLink;
 use crate::rate::{Fate, Report};
+use crate::transport::repair::UnaskedCopy;
 use parking_lot::Mutex;
 use rtc::interceptor::{
     BandwidthEstimator, CongestionControlBuilder, CongestionControlInterceptor, Interceptor, Packet, PacketReport,
@@ -74,6 +75,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Meter {
     fn handle_write(&mut self, message: TaggedPacket) -> Outcome {
         if let Packet::Rtp(packet) = &message.message.packet
             && let Some(number) = self.number(packet)
+            && message.message.custom::<UnaskedCopy>().is_none()
         {
             self.link.sent(message.now, number, packet.marshal_size() as u32);
         }

@@ -21,7 +21,7 @@ pub(crate) use link::RepairLink;
 pub(super) use parity::FrameParity;
 pub(super) use receive::Repairer;
 pub(crate) use receive::{Repair, RepairLog, RepairedCounts};
-pub(super) use resend::Resender;
+pub(super) use resend::{Resender, UnaskedCopy};
 
 use rtc::interceptor::Slot;
 

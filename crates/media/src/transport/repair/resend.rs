@@ -1,6 +1,9 @@
 //! The sender's answers to what the player asks for again (RFC 4585 section 6.2.1): the same packet, on the same stream.
 //!
 //! Bounded per packet, in age, and as a share of the rate: a queue that is full does not get fuller by it.
+//!
+//! Nothing shows the player that the *last* packet before a pause was lost: it is sent a second time, unasked, when none
+//! follows it soon (a third time while loss is seen). A player that has it drops the copy before it counts.
 
 use super::ask::Allowance;
 use super::link::RepairLink;
@@ -25,6 +28,9 @@ const SHARE: f64 = 0.5;
 const LEAST_BYTES_PER_SECOND: f64 = 16_000.0;
 const BYTES_AT_ONCE: f64 = 48_000.0;
 
+/// The last packet before a pause is sent again so long after it.
+const LAST_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
+
 struct Sent {
     packet: rtc::rtp::Packet,
     at: Instant,
@@ -36,6 +42,8 @@ struct Sent {
 struct Stream {
     ssrc: u32,
     sent: VecDeque<Sent>,
+    /// How often the last packet was sent again unasked.
+    last_again: usize,
 }
 
 impl Stream {
@@ -51,6 +59,12 @@ impl Stream {
             self.sent.pop_front();
         }
         self.sent.push_back(Sent { packet: packet.clone(), at: now, resent: None, resends: 0 });
+        self.last_again = 0;
+    }
+
+    /// When the last packet is to be sent again.
+    fn next(&self) -> Option<Instant> {
+        Some(self.sent.back()?.at + *LAST_AGAIN.get(self.last_again)?)
     }
 
     fn find(&mut self, sequence: u16) -> Option<&mut Sent> {
@@ -58,6 +72,10 @@ impl Stream {
         self.sent.get_mut(usize::from(sequence.wrapping_sub(first)))
     }
 }
+
+/// Marks a packet that was sent again unasked: a player that has it already never reports it, so that it must not count as
+/// on its way.
+pub(in crate::transport) struct UnaskedCopy;
 
 /// Keeps what was sent and sends it again.
 pub(in crate::transport) struct Resender {
@@ -76,6 +94,21 @@ impl Resender {
             allowance: Allowance::new(BYTES_AT_ONCE),
             reads: VecDeque::new(),
             writes: VecDeque::new(),
+        }
+    }
+
+    fn repeat_last(&mut self, now: Instant) {
+        let is_lossy = self.link.is_lossy(now);
+        for stream in &mut self.streams {
+            if stream.next().is_none_or(|at| at > now) {
+                continue;
+            }
+            stream.last_again = if is_lossy { stream.last_again + 1 } else { LAST_AGAIN.len() };
+            if let Some(last) = stream.sent.back() {
+                let mut copy = again(&last.packet, now);
+                copy.message.add(Attribute::Custom(Arc::new(UnaskedCopy)));
+                self.writes.push_back(copy);
+            }
         }
     }
 
@@ -104,17 +137,17 @@ impl Resender {
                 sent.resends += 1;
                 sent.resent = Some(now);
                 self.link.count_resent(bytes);
-                let packet = Packet::Rtp(sent.packet.clone());
-                self.writes.push_back(TaggedPacket {
-                    now,
-                    transport: TransportContext::default(),
-                    message: AttributedPacket::new(packet).with(Attribute::Retransmission),
-                });
+                self.writes.push_back(again(&sent.packet, now));
             }
         }
         self.link.count_asked(asked, refused);
         self.link.saw_loss(now);
     }
+}
+
+fn again(packet: &rtc::rtp::Packet, now: Instant) -> TaggedPacket {
+    let message = AttributedPacket::new(Packet::Rtp(packet.clone())).with(Attribute::Retransmission);
+    TaggedPacket { now, transport: TransportContext::default(), message }
 }
 
 impl Protocol<TaggedPacket, TaggedPacket, ()> for Resender {
@@ -151,6 +184,15 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Resender {
     fn poll_write(&mut self) -> Option<TaggedPacket> {
         self.writes.pop_front()
     }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.repeat_last(now);
+        Ok(())
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        self.streams.iter().filter_map(Stream::next).min()
+    }
 }
 
 impl Interceptor for Resender {
@@ -158,7 +200,7 @@ impl Interceptor for Resender {
         // Sound is concealed instead: a resend would come after its turn.
         if info.rtcp_feedback.iter().any(|feedback| feedback.typ == "nack" && feedback.parameter.is_empty()) {
             self.streams.retain(|stream| stream.ssrc != info.ssrc);
-            self.streams.push(Stream { ssrc: info.ssrc, sent: VecDeque::new() });
+            self.streams.push(Stream { ssrc: info.ssrc, sent: VecDeque::new(), last_again: 0 });
         }
     }
 
@@ -247,6 +289,35 @@ mod tests {
         link.set_rate(0);
         let later = start + KEPT_FOR;
         assert!(ask(&mut resender, later, &(0..500).collect::<Vec<_>>()).len() <= 2, "little where there is none");
+    }
+
+    #[test]
+    fn the_last_packet_before_a_pause_is_sent_again() {
+        let (mut resender, link, start) = bed();
+        let pause = |resender: &mut Resender, from: Instant| {
+            let mut at = Vec::new();
+            while let Some(due) = resender.poll_timeout() {
+                resender.handle_timeout(due).expect("timeout");
+                let Some(message) = resender.poll_write() else { panic!("a timer for nothing") };
+                let Packet::Rtp(packet) = message.message.packet else { panic!("no RTP") };
+                at.push(((due - from).as_millis(), packet.header.sequence_number));
+            }
+            at
+        };
+        assert_eq!(resender.poll_timeout(), None);
+        send(&mut resender, start, 0..3);
+        assert_eq!(pause(&mut resender, start), [(50, 2)]);
+        // A stream that goes on needs none.
+        for frame in 0..30u16 {
+            let now = start + Duration::from_millis(33 * u64::from(frame));
+            send(&mut resender, now, 3 + frame..4 + frame);
+            resender.handle_timeout(now).expect("timeout");
+            assert!(resender.poll_write().is_none());
+        }
+        let last = start + Duration::from_millis(33 * 29);
+        link.saw_loss(last);
+        assert_eq!(pause(&mut resender, last), [(50, 32), (200, 32)]);
+        assert_eq!(resender.poll_timeout(), None, "a still stream has no timer");
     }
 
     #[test]
