@@ -78,7 +78,7 @@ const APT_TEST: &[&str] = &[
     "pipewire-bin",
     "pipewire-pulse",
     "wireplumber",
-    "dbus", // its parts speak over a bus of their own
+    "dbus",            // its parts speak over a bus of their own
     "coturn",          // a relay: where no direct path is open
     "tigervnc-viewer", // a peer in the benchmarks
     "git",

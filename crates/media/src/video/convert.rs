@@ -7,22 +7,22 @@
 use std::ops::Range;
 
 /// The three planes of an I420 picture, writable. Chroma planes have half the width and height, rounded up.
-pub struct I420Planes<'a> {
+pub(super) struct I420Planes<'a> {
     /// Luma.
-    pub y: &'a mut [u8],
+    pub(super) y: &'a mut [u8],
     /// Blue difference.
-    pub u: &'a mut [u8],
+    pub(super) u: &'a mut [u8],
     /// Red difference.
-    pub v: &'a mut [u8],
+    pub(super) v: &'a mut [u8],
     /// Bytes from one row of luma to the next.
-    pub y_stride: usize,
+    pub(super) y_stride: usize,
     /// Bytes from one row of chroma to the next.
-    pub uv_stride: usize,
+    pub(super) uv_stride: usize,
 }
 
 /// Converts the columns and rows `columns` x `rows` (both start even) of a picture that is `height` high and whose BGRx
 /// rows are `bgrx_stride` bytes apart. Rows and columns beyond an odd edge repeat the last.
-pub fn bgrx_to_i420(
+pub(super) fn bgrx_to_i420(
     bgrx: &[u8],
     bgrx_stride: usize,
     height: usize,

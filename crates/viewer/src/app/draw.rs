@@ -230,6 +230,7 @@ impl App {
 
     /// Makes everything anew on another device.
     fn revive(&mut self, host: &mut dyn Host) -> Result<(), crate::ViewError> {
+        self.gpu.leave_window();
         let gpu = host.gpu(self.size, lost(&self.post))?;
         let old = std::mem::replace(&mut self.gpu, gpu);
         let renderer = crate::render::Renderer::new(&self.gpu, self.size);

@@ -46,12 +46,7 @@ impl Gpu {
         size: Size,
         on_lost: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, ViewError> {
-        let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions {
-            power_preference: wgpu::PowerPreference::HighPerformance,
-            compatible_surface: surface.as_ref(),
-            ..Default::default()
-        }))
-        .map_err(|error| ViewError::Adapter { why: error.to_string() })?;
+        let adapter = adapter(instance, surface.as_ref())?;
         let info = adapter.get_info();
         let refused = |why: String| ViewError::Gpu { adapter: info.name.clone(), why };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
@@ -91,6 +86,12 @@ impl Gpu {
         self.surface = None;
         self.format = wgpu::TextureFormat::Bgra8Unorm;
         self.put = Some(Arc::new(window));
+    }
+
+    /// Lets the window go, so that another device may have it: a window takes pictures from one at a time.
+    pub fn leave_window(&mut self) {
+        self.surface = None;
+        self.put = None;
     }
 
     /// Whether drawing costs this computer's own cores.
@@ -163,6 +164,27 @@ fn abandon(frame: wgpu::SurfaceTexture) {
         resume_unwind(Box::new(()));
     }));
     debug_assert!(unwound.is_err());
+}
+
+/// The fastest adapter for the window. One whose windows take no copies (OpenGL's) is passed over where a CPU rasteriser
+/// can take its place.
+fn adapter(instance: &wgpu::Instance, surface: Option<&wgpu::Surface<'_>>) -> Result<wgpu::Adapter, ViewError> {
+    let request = |force_fallback_adapter| {
+        pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            compatible_surface: surface,
+            force_fallback_adapter,
+            ..Default::default()
+        }))
+    };
+    let takes_copies = |adapter: &wgpu::Adapter| {
+        surface.is_none_or(|s| s.get_capabilities(adapter).usages.contains(wgpu::TextureUsages::COPY_DST))
+    };
+    let best = request(false).map_err(|error| ViewError::Adapter { why: error.to_string() })?;
+    if takes_copies(&best) {
+        return Ok(best);
+    }
+    Ok(request(true).ok().filter(takes_copies).unwrap_or(best))
 }
 
 fn configuration(
