@@ -1,5 +1,7 @@
 //! Bad networks between real agents with real guests and a real viewer, which know nothing of it.
 
+#![allow(clippy::print_stdout, reason = "a test: what was measured is shown beside its name")]
+
 use anyhow::{Context, Result, ensure};
 use loco_bench::automation::Automation;
 use loco_bench::chromium::Player;

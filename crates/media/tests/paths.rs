@@ -1,5 +1,7 @@
 //! The ways between a sender and a receiver, through a network that loses them one after the other.
 
+#![allow(clippy::expect_used, reason = "a test bed that does not stand fails its test")]
+
 mod common;
 
 use common::{Agent, SIZE, Viewer, grey_canvas, luma_of_grey, paint};

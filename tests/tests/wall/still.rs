@@ -57,6 +57,7 @@ pub(crate) async fn set_mode(wall: &Wall, mode: Mode) -> Result<()> {
         Mode::Box => "KeyB",
         Mode::Busy => "KeyY",
         Mode::Marker => "KeyK",
+        Mode::Storm => "KeyX",
     };
     for index in 0..wall.len() {
         wall.tap(index, key).await?;
