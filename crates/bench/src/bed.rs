@@ -4,6 +4,7 @@ use crate::check::client;
 use crate::cpu::{self, Process, Snapshot, Usage};
 use crate::sound_server::SoundServer;
 use crate::tiles::Tiles;
+use crate::viewing::{View, wait_pictures};
 use anyhow::{Context, Result, bail};
 use loco_http::Client;
 use loco_model::input::{InputEvent, InputRequest};
@@ -146,22 +147,19 @@ impl Bed {
         self.close_viewer().await?;
         self.viewers_opened += 1;
         let socket = self.dir.socket(&format!("viewer-{}", self.viewers_opened))?;
-        let mut command = Command::new(&self.loco);
-        command
-            .args(["view", "--offscreen", "--size", "1280x960", "--api", &self.announcement.api, "--token-file"])
-            .arg(&self.announcement.token_file)
-            .arg("--automation")
-            .arg(&socket)
-            .envs(self.sound.environment())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
-        let spawned = Spawner::shared()?.spawn(command, DeathSignal::Terminate).await;
-        self.viewer = Some(spawned.context("cannot start the viewer")?);
+        let view = View {
+            loco: &self.loco,
+            api: &self.announcement.api,
+            token_file: &self.announcement.token_file,
+            socket: &socket,
+            arguments: &[],
+            sound: self.sound.environment(),
+        };
+        self.viewer = Some(view.open().await?);
         let deadline = Instant::now() + PATIENCE;
         let mut tiles = Tiles::connect(&socket, deadline).await?;
         if still {
-            self.wait_pictures(&mut tiles, deadline).await?;
+            wait_pictures(&mut tiles, self.announcement.instances.len(), deadline).await?;
         } else {
             let missing = tiles.wait_live(&self.ids(), deadline).await?;
             if !missing.is_empty() {
@@ -169,20 +167,6 @@ impl Bed {
             }
         }
         Ok(tiles)
-    }
-
-    async fn wait_pictures(&self, tiles: &mut Tiles, deadline: Instant) -> Result<()> {
-        loop {
-            let wall = tiles.wall().await?;
-            let with_picture = wall.tiles.iter().filter(|tile| tile.picture.is_some()).count();
-            if with_picture >= self.announcement.instances.len() {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("only {with_picture} tiles had a picture within {PATIENCE:?}");
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
     }
 
     /// Ends the viewer, if there is one.

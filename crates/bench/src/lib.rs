@@ -12,7 +12,7 @@ pub mod chromium;
 pub mod clock;
 pub mod cpu;
 mod docs;
-mod guest_log;
+pub mod guest_log;
 mod latency;
 pub mod line;
 mod plot;
@@ -22,6 +22,7 @@ pub mod sound_server;
 pub mod stats;
 pub mod tiles;
 pub mod udp;
+mod viewing;
 pub mod vnc;
 pub mod x11;
 

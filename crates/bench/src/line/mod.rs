@@ -3,16 +3,15 @@
 //! The viewer's control plane is [`plane::Plane`], a list of agents whose addresses lead into the network; everything from
 //! there on, HTTP and media, goes through one link, as nine streams share one person's line.
 
-mod keys;
 mod plane;
-
-pub use keys::KeyLog;
 
 use crate::automation::Automation;
 use crate::check::client;
+use crate::guest_log::GuestLog;
 use crate::sound_server::SoundServer;
 use crate::tiles::Tiles;
-use anyhow::{Context, Result, bail};
+use crate::viewing::{View, wait_pictures};
+use anyhow::{Context, Result};
 use loco_http::{Client, Token, TokenFile};
 use loco_impair::{Impairment, LinkHandle, Network};
 use loco_model::InstanceId;
@@ -150,8 +149,8 @@ impl Line {
     ///
     /// # Errors
     /// When its log cannot be followed.
-    pub fn keys(&self, id: InstanceId) -> Result<KeyLog> {
-        KeyLog::follow(&self.agent_of(id)?.state.join("guest.log"))
+    pub fn keys(&self, id: InstanceId) -> Result<GuestLog> {
+        GuestLog::presses(&self.agent_of(id)?.state.join("guest.log"))
     }
 
     /// Kills an agent, and starts it again at the same address `after` that; the control plane tells of both.
@@ -178,32 +177,19 @@ impl Line {
         self.close_viewer().await?;
         self.viewers += 1;
         let socket = self.dir.socket(&format!("viewer-{}", self.viewers))?;
-        let mut command = Command::new(&self.options.loco);
-        command
-            .args(["view", "--offscreen", "--size", "1280x960", "--api", self.plane.url(), "--token-file"])
-            .arg(&self.token_file)
-            .arg("--automation")
-            .arg(&socket)
-            .args(&self.options.viewer)
-            .envs(self.sound.environment())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
-        let spawned = Spawner::shared()?.spawn(command, DeathSignal::Terminate).await;
-        self.viewer = Some(spawned.context("cannot start the viewer")?);
+        let view = View {
+            loco: &self.options.loco,
+            api: self.plane.url(),
+            token_file: &self.token_file,
+            socket: &socket,
+            arguments: &self.options.viewer,
+            sound: self.sound.environment(),
+        };
+        self.viewer = Some(view.open().await?);
         let deadline = Instant::now() + PATIENCE;
         let mut tiles = Tiles::connect(&socket, deadline).await?;
-        loop {
-            let wall = tiles.wall().await?;
-            let with_picture = wall.tiles.iter().filter(|tile| tile.picture.is_some()).count();
-            if with_picture >= self.agents.len() {
-                return Ok(tiles);
-            }
-            if Instant::now() > deadline {
-                bail!("only {with_picture} tiles had a picture within {PATIENCE:?}");
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        wait_pictures(&mut tiles, self.agents.len(), deadline).await?;
+        Ok(tiles)
     }
 
     /// The viewer's process, while one is open.

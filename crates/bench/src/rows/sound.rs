@@ -2,7 +2,7 @@
 
 use super::{Lab, object};
 use crate::bed::{Bed, Mode};
-use crate::guest_log::Stamps;
+use crate::guest_log::GuestLog;
 use crate::plot::Series;
 use crate::report::{Condition, Row, first_line_of};
 use crate::stats::{Summary, round};
@@ -105,7 +105,7 @@ fn major(line: &str) -> Option<u32> {
 async fn marks(bed: &mut Bed, window: Duration) -> Result<Marks> {
     let id = *bed.ids().first().context("the demo has no instance")?;
     let mut tiles = bed.open_viewer(true).await?;
-    let stamps = Stamps::follow(&bed.guest_console(id)?, "loco: marker n=")?;
+    let mut log = GuestLog::follow(&bed.guest_console(id)?, |line| line.starts_with("loco: marker n="))?;
     tiles.unwatch().await?;
     tiles.automation.command("sound", json!({"output": "default"})).await?;
     tokio::time::sleep(SETTLE).await;
@@ -123,7 +123,7 @@ async fn marks(bed: &mut Bed, window: Duration) -> Result<Marks> {
         marks.skew_ms.extend(marker["skew_ms"].as_f64());
         marks.device_ms.extend(marker["latency_us"].as_f64().map(|us| us / 1e3));
     }
-    let made = stamps.stop();
+    let made = log.take();
     for handed_us in clicks {
         match made.iter().rev().find(|made_us| **made_us <= handed_us) {
             Some(made_us) if handed_us - made_us < FAR_US => {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::math::Random;
 use crate::{PICTURE_WORDS, SPRITE_WORDS};
+use core::fmt::Arguments;
 
 /// A screen that notes what was presented.
 struct Screen {

@@ -1,6 +1,7 @@
 //! One viewer on one link, driven and watched: pictures by their barcodes, keys by the guest's own log.
 
-use crate::line::{KeyLog, Line, session};
+use crate::guest_log::GuestLog;
+use crate::line::{Line, session};
 use crate::stats::Summary;
 use crate::tiles::{PLAIN_KEY, Tiles};
 use anyhow::Result;
@@ -58,7 +59,7 @@ pub(super) struct Seen {
 pub(super) async fn drive(
     line: &Line,
     tiles: &mut Tiles,
-    keys: &mut KeyLog,
+    keys: &mut GuestLog,
     id: InstanceId,
     phases: &[(f64, Impairment)],
     hooks: &mut dyn FnMut(f64),
@@ -66,7 +67,7 @@ pub(super) async fn drive(
     let first = tiles.prime(id).await?;
     // Of the priming key, and of what ran before.
     while keys.next(Duration::from_millis(300)).await.is_some() {}
-    keys.clear();
+    keys.take();
     tiles.automation.clear();
     let mut seen = Seen::default();
     let (begun, begun_us, link_begun) = (Instant::now(), crate::clock::monotonic_us(), line.network.now());
