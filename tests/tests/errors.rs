@@ -166,17 +166,21 @@ async fn a_full_disk() -> Result<()> {
     let full = room.path().join("full");
     fs::create_dir(&full)?;
     // A file system of one page, in a mount namespace of its own; root inside of it needs no root outside. Who is root
-    // needs none either, and in a chroot may have none.
-    let namespaces: &[&str] =
-        if rustix::process::geteuid().is_root() { &["--mount"] } else { &["--user", "--map-root-user", "--mount"] };
-    let script = r#"mount -t tmpfs -o size=4k tmpfs full && head -c 4096 /dev/zero >full/filled
+    // needs none either, and in a chroot may have none; there `/` is no mount point, and what is around it is apart.
+    let namespaces: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let script = r#"mount --make-rprivate / 2>/dev/null
+        mount -t tmpfs -o size=4k tmpfs full && head -c 4096 /dev/zero >full/filled
         exec "$0" agent --token-file token --state-dir full"#;
     let mut command = room.loco(&[])?;
     let loco = loco()?;
     let environment: Vec<_> =
         command.as_std().get_envs().map(|(n, v)| (n.to_owned(), v.map(ToOwned::to_owned))).collect();
     command = Command::new("unshare");
-    command.args(namespaces).args(["sh", "-c", script]).arg(loco).current_dir(room.path());
+    command
+        .args(namespaces)
+        .args(["--mount", "--propagation", "unchanged", "sh", "-c", script])
+        .arg(loco)
+        .current_dir(room.path());
     for (name, value) in environment {
         match value {
             Some(value) => command.env(name, value),

@@ -32,6 +32,8 @@ struct Heard {
 /// Lets a guest whistle, records, and watches all meters meanwhile.
 async fn whistle(stage: &Stage, index: usize) -> Result<Heard> {
     let wall = &stage.wall;
+    // Whoever is not focused would be heard dimmed.
+    wall.viewer.automation.command("sound", json!({"dims": false})).await?;
     let mut recorder = Recorder::start(&stage.sound, SINK).await?;
     // What was in its pipe before.
     recorder.take(0.3).await?;
