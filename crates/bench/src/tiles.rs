@@ -159,7 +159,9 @@ impl Tiles {
         if self.last(id).is_none() {
             self.automation.key(id, PLAIN_KEY, true).await?;
             let end = Instant::now() + PATIENCE;
-            while self.last(id).is_none()
+            // Not only any barcode: one that shows this very press, or it would be counted with the next one.
+            let code = u16::from(PLAIN_KEY.qnum());
+            while self.last(id).is_none_or(|reading| reading.input_code != code || reading.held == 0)
                 && let Some(shown) = self.automation.shown(end.saturating_duration_since(Instant::now())).await?
             {
                 self.note(shown);
