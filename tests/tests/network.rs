@@ -109,7 +109,7 @@ async fn an_agent_that_is_back_has_its_viewer_back_within_a_second() -> Result<(
 async fn loss_of_a_third_reordered_and_doubled_kills_nothing() -> Result<()> {
     let (mut line, id) = line("town", &[]).await?;
     let mut tiles = line.open_viewer().await?;
-    tiles.prime(id).await?;
+    let start = tiles.prime(id).await?.input_count;
     let bad = Impairment::default()
         .with_delay(Duration::from_millis(20))
         .with_loss(0.3)
@@ -127,13 +127,21 @@ async fn loss_of_a_third_reordered_and_doubled_kills_nothing() -> Result<()> {
     let after = session(&tiles.automation, id).await?;
     let frames = after["frames_decoded"].as_u64().unwrap_or(0) - before["frames_decoded"].as_u64().unwrap_or(0);
     println!("{seen} of 20 keys seen, {:.1} frames a second", frames as f64 / begun.elapsed().as_secs_f64());
-    ensure!(seen >= 18, "{seen} of 20 keys were seen");
+    // One that is late is seen together with the next.
+    ensure!(seen >= 10, "{seen} of 20 keys were seen");
     ensure!(frames as f64 / begun.elapsed().as_secs_f64() > 3.0, "{frames} frames in {:?}", begun.elapsed());
     ensure!(after["sessions"] == 1, "{after}");
     for direction in [Direction::Down, Direction::Up] {
         line.link.set(direction, Impairment::default());
     }
-    tiles.press(id, PLAIN_KEY).await?.context("no picture counts the key")?;
+    tiles.press(id, PLAIN_KEY).await?;
+    wait_for("every press to be counted once", PATIENCE, async || {
+        tiles.collect(Duration::from_millis(100)).await?;
+        let counted = tiles.last(id).context("no barcode")?.input_count.wrapping_sub(start);
+        ensure!(counted == 21, "{counted} of 21 presses were counted");
+        Ok(())
+    })
+    .await?;
     line.stop().await
 }
 
@@ -190,7 +198,8 @@ async fn a_fast_mouse_is_cheap_and_ends_where_it_should() -> Result<()> {
     // 100 times one more to the right, in 1/1024 of 640 pixels.
     let expected = f64::from(start.cursor_x) + 100.0 * 1024.0 / 640.0;
     let end = wait_for("the cursor to rest", PATIENCE, async || {
-        tiles.collect(Duration::from_millis(100)).await?;
+        // A still picture is told of only when it changes: a key makes it.
+        tiles.press(id, PLAIN_KEY).await?.context("no picture counts the key")?;
         let end = tiles.last(id).context("no barcode")?;
         ensure!((f64::from(end.cursor_x) - expected).abs() < 4.0, "it is at {} instead of {expected}", end.cursor_x);
         Ok(end)
