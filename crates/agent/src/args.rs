@@ -78,7 +78,7 @@ pub struct AgentArgs {
 fn parse_instance(text: &str) -> Result<InstanceId, String> {
     text.parse::<usize>()
         .ok()
-        .and_then(|index| InstanceId::try_new(index).ok())
+        .and_then(|index| InstanceId::try_new(index).ok().filter(|id| id.is_in_grid()))
         .ok_or_else(|| format!("{text:?} is no instance: expected a number from 0 to {}", InstanceId::COUNT - 1))
 }
 

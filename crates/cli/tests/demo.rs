@@ -43,8 +43,9 @@ impl Follower {
             let event = event.expect("open").expect("event");
             let list = match serde_json::from_str(&event.data).expect("an event of ours") {
                 Event::Instances { instances } => instances,
-                Event::Instance { instance } => vec![instance],
+                Event::Instance { instance } => vec![*instance],
                 Event::Removed { id } => panic!("{id} was removed"),
+                _ => Vec::new(),
             };
             for instance in list {
                 self.seen.push((instance.id.to_string(), instance.state, instance.reason.clone()));

@@ -33,7 +33,7 @@ async fn list(State(shared): State<Shared>) -> Json<Vec<Instance>> {
 }
 
 async fn events(State(shared): State<Shared>) -> Response {
-    let named = changes(shared.instances).map(|event| (name(&event), event));
+    let named = changes(shared.instances).map(|event| (event.name(), event));
     event_response(named, shared.stop)
 }
 
@@ -46,14 +46,6 @@ async fn ready(State(shared): State<Shared>) -> Result<Json<Value>, Failure> {
         Ok(Json(json!({ "status": "ready" })))
     } else {
         Err(Failure::unavailable("the provider has not listed its instances yet"))
-    }
-}
-
-fn name(event: &Event) -> &'static str {
-    match event {
-        Event::Instances { .. } => "instances",
-        Event::Instance { .. } => "instance",
-        Event::Removed { .. } => "removed",
     }
 }
 
@@ -76,7 +68,7 @@ fn difference(old: &Instances, new: &Instances) -> Vec<Event> {
         .all
         .iter()
         .filter(|(id, instance)| old.all.get(id) != Some(instance))
-        .map(|(_, instance)| Event::Instance { instance: instance.clone() });
+        .map(|(_, instance)| Event::Instance { instance: Box::new(instance.clone()) });
     removed.chain(changed).collect()
 }
 
@@ -87,18 +79,7 @@ mod tests {
 
     fn instance(index: usize, state: InstanceState) -> Instance {
         let id = InstanceId::try_new(index).expect("index");
-        let (name, ready) = (id.display_name(), state == InstanceState::Live);
-        Instance {
-            id,
-            index,
-            name,
-            state,
-            reason: None,
-            ready,
-            endpoints: None,
-            guest_started_at_ms: None,
-            agent_starts: None,
-        }
+        Instance { state, ready: state == InstanceState::Live, ..Instance::new(id) }
     }
 
     fn instances(list: &[Instance]) -> Arc<Instances> {
@@ -114,7 +95,7 @@ mod tests {
         let Some(Event::Instances { instances: first }) = stream.next().await else { panic!("no list") };
         assert_eq!(first.len(), 2);
         send.send_replace(instances(&[a.clone(), b_live.clone()]));
-        assert_eq!(stream.next().await, Some(Event::Instance { instance: b_live.clone() }));
+        assert_eq!(stream.next().await, Some(Event::Instance { instance: Box::new(b_live.clone()) }));
         send.send_replace(instances(&[b_live]));
         assert_eq!(stream.next().await, Some(Event::Removed { id: a.id }));
         drop(send);

@@ -30,8 +30,6 @@ pub fn derive(found: &Found, contact: &Contact, was_live: bool) -> Instance {
     };
     let endpoints = found.agent.as_ref().map(|agent| Endpoints { agent: agent.clone(), whep: format!("{agent}/whep") });
     Instance {
-        id: found.id,
-        index: found.id.index(),
         name: found.name.clone(),
         state,
         reason,
@@ -40,6 +38,7 @@ pub fn derive(found: &Found, contact: &Contact, was_live: bool) -> Instance {
         endpoints,
         guest_started_at_ms: report.and_then(|report| report.deep_health.guest_started_at_ms),
         agent_starts: found.agent_starts,
+        ..Instance::new(found.id)
     }
 }
 

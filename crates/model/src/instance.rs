@@ -7,37 +7,45 @@ use std::str::FromStr;
 /// One emulated PC with its agent. People count from 1 ("Loco 1"), the API from 0 (`instance-0`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct InstanceId(u8);
+pub struct InstanceId(u16);
 
-/// The text is not `instance-0` … `instance-8`.
+/// The text is no instance's id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown instance {0:?}: allowed are instance-0 to instance-{max}", max = InstanceId::COUNT - 1)]
+#[error("unknown instance {0:?}: allowed are instance-0 to instance-{max}", max = InstanceId::MAX_COUNT - 1)]
 pub struct UnknownInstance(pub String);
 
 impl InstanceId {
-    /// How many instances a cluster has at most: the 3x3 grid's places.
+    /// How many instances a wall shows: the 3x3 grid's places. A game's cluster has no more.
     pub const COUNT: usize = 9;
+    /// How many instances one control plane watches at most: rooms with several walls.
+    pub const MAX_COUNT: usize = 4_096;
 
-    /// All ids in order.
+    /// The ids of the grid, in order.
     pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
-        (0..Self::COUNT as u8).map(Self)
+        (0..Self::COUNT as u16).map(Self)
     }
 
-    /// The id of index 0..=8.
+    /// The id of an index.
     ///
     /// # Errors
-    /// When `index` is 9 or more.
+    /// When `index` is [`Self::MAX_COUNT`] or more.
     pub fn try_new(index: usize) -> Result<Self, UnknownInstance> {
-        if index < Self::COUNT { Ok(Self(index as u8)) } else { Err(UnknownInstance(format!("instance-{index}"))) }
+        if index < Self::MAX_COUNT { Ok(Self(index as u16)) } else { Err(UnknownInstance(format!("instance-{index}"))) }
     }
 
-    /// 0..=8, as the API counts.
+    /// Whether it has a place in the grid.
+    #[must_use]
+    pub fn is_in_grid(self) -> bool {
+        self.index() < Self::COUNT
+    }
+
+    /// 0.., as the API counts; 0..=8 in the grid.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 
-    /// 1..=9, as people and the keyboard count.
+    /// 1.., as people and the keyboard count.
     #[must_use]
     pub fn number(self) -> usize {
         self.index() + 1
@@ -72,10 +80,11 @@ impl FromStr for InstanceId {
     type Err = UnknownInstance;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("instance-").map(str::as_bytes) {
-            Some([digit @ b'0'..=b'8']) => Ok(Self(digit - b'0')),
-            _ => Err(UnknownInstance(text.to_owned())),
-        }
+        let unknown = || UnknownInstance(text.chars().take(64).collect());
+        let digits = text.strip_prefix("instance-").ok_or_else(unknown)?;
+        let is_plain = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+        let index = digits.parse().ok().filter(|_| is_plain).ok_or_else(unknown)?;
+        Self::try_new(index).map_err(|_| unknown())
     }
 }
 
@@ -137,14 +146,14 @@ mod tests {
 
     #[test]
     fn ids_parse_only_what_they_print() {
-        for id in InstanceId::all() {
+        for id in InstanceId::all().chain([InstanceId(10), InstanceId(4_095)]) {
             assert_eq!(id.to_string().parse(), Ok(id));
         }
-        for bad in ["", "instance-", "instance-9", "instance-00", "instance-1 ", "Instance-1", "1", "instance--1"] {
+        for bad in ["", "instance-", "instance-4096", "instance-+1", "instance-99999999999999999999", "instance-00", "instance-1 ", "Instance-1", "1", "instance--1"] {
             assert!(bad.parse::<InstanceId>().is_err(), "{bad:?}");
         }
-        let Err(error) = "instance-12".parse::<InstanceId>() else { panic!("12 is too many") };
-        assert_eq!(error.to_string(), "unknown instance \"instance-12\": allowed are instance-0 to instance-8");
+        let Err(error) = "instance-5000".parse::<InstanceId>() else { panic!("too many") };
+        assert_eq!(error.to_string(), "unknown instance \"instance-5000\": allowed are instance-0 to instance-4095");
     }
 
     #[test]

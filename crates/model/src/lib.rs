@@ -4,14 +4,18 @@
 //! No I/O, no async, no clock: everything here can be tested by calling it.
 
 pub mod api;
+pub mod failure;
 pub mod geometry;
 pub mod input;
 pub mod instance;
 pub mod keys;
 pub mod look;
 pub mod problem;
+pub mod recovery;
 pub mod report;
+pub mod usage;
 
+pub use failure::{FailureClass, Remedy};
 pub use geometry::{Rect, Size};
 pub use instance::{InstanceId, InstanceState};
 pub use keys::Key;

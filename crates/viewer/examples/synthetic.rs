@@ -200,15 +200,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     loco_viewer::run_with(args, move |_, post| {
         let endpoints = Endpoints { agent: "http://127.0.0.1:1".into(), whep: "http://127.0.0.1:1/whep".into() };
         let instance = |id: InstanceId| Instance {
-            id,
-            index: id.index(),
-            name: id.display_name(),
             state: InstanceState::Live,
-            reason: None,
             ready: true,
             endpoints: Some(endpoints.clone()),
-            guest_started_at_ms: None,
-            agent_starts: None,
+            ..Instance::new(id)
         };
         let all: Vec<_> = InstanceId::all().take(given.count).map(instance).collect();
         post(Event::Control(Update::All(all.clone())));

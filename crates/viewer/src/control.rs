@@ -110,7 +110,9 @@ pub async fn follow(client: Client, api: String, tell: impl Fn(Update)) {
                         Ok(event) => match serde_json::from_str(&event.data) {
                             Ok(event) => {
                                 (wait, ever) = (BACKOFF.0, true);
-                                tell(update(event));
+                                if let Some(update) = update(event) {
+                                    tell(update);
+                                }
                             }
                             Err(error) => tracing::warn!(%error, name = event.name, "an event of no known kind"),
                         },
@@ -134,11 +136,20 @@ pub async fn follow(client: Client, api: String, tell: impl Fn(Update)) {
     }
 }
 
-fn update(event: Event) -> Update {
+/// What the wall has to know of it; instances without a place in the grid it has not.
+fn update(event: Event) -> Option<Update> {
     match event {
-        Event::Instances { instances } => Update::All(instances),
-        Event::Instance { instance } => Update::One(instance),
-        Event::Removed { id } => Update::Removed(id),
+        Event::Instances { mut instances } => {
+            instances.retain(|instance| instance.id.is_in_grid());
+            Some(Update::All(instances))
+        }
+        Event::Instance { instance } => instance.id.is_in_grid().then(|| Update::One(*instance)),
+        Event::Removed { id } => id.is_in_grid().then_some(Update::Removed(id)),
+        Event::Attempt { .. }
+        | Event::Alert { .. }
+        | Event::Active { .. }
+        | Event::Viewers { .. }
+        | Event::Discovery { .. } => None,
     }
 }
 

@@ -111,17 +111,8 @@ fn id(n: usize) -> InstanceId {
 }
 
 fn instance(n: usize, state: InstanceState) -> Instance {
-    Instance {
-        id: id(n),
-        index: n,
-        name: id(n).display_name(),
-        state,
-        reason: None,
-        ready: true,
-        endpoints: Some(Endpoints { agent: "http://127.0.0.1:1".into(), whep: "http://127.0.0.1:1/whep".into() }),
-        guest_started_at_ms: None,
-        agent_starts: None,
-    }
+    let endpoints = Endpoints { agent: "http://127.0.0.1:1".into(), whep: "http://127.0.0.1:1/whep".into() };
+    Instance { state, ready: true, endpoints: Some(endpoints), ..Instance::new(id(n)) }
 }
 
 /// A running viewer.

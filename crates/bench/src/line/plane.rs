@@ -46,17 +46,8 @@ impl Plane {
     /// An instance is live, its agent at `address`.
     pub(super) fn show(&self, id: InstanceId, address: SocketAddr) {
         let agent = format!("http://{address}");
-        let instance = Instance {
-            id,
-            index: id.index(),
-            name: id.display_name(),
-            state: InstanceState::Live,
-            reason: None,
-            ready: true,
-            endpoints: Some(Endpoints { whep: format!("{agent}/whep"), agent }),
-            guest_started_at_ms: None,
-            agent_starts: None,
-        };
+        let endpoints = Some(Endpoints { whep: format!("{agent}/whep"), agent });
+        let instance = Instance { state: InstanceState::Live, ready: true, endpoints, ..Instance::new(id) };
         self.instances.send_modify(|all| all.push(instance));
     }
 

@@ -109,17 +109,8 @@ mod tests {
     use InstanceState::{Connecting, Degraded, Failed, Live, Recovering, Stopped};
 
     fn instance(state: InstanceState, reason: Option<&str>) -> Instance {
-        Instance {
-            id: InstanceId::try_new(4).unwrap(),
-            index: 4,
-            name: "Loco 5".into(),
-            state,
-            reason: reason.map(Into::into),
-            ready: true,
-            endpoints: None,
-            guest_started_at_ms: None,
-            agent_starts: None,
-        }
+        let id = InstanceId::try_new(4).unwrap();
+        Instance { state, reason: reason.map(Into::into), ready: true, ..Instance::new(id) }
     }
 
     #[test]
