@@ -49,6 +49,7 @@ impl Sampler {
             qemu_memory_bytes: qemu_pid.and_then(resident_bytes),
             qemu_pid,
             load_average: load_average(),
+            ..PerformanceHealth::default()
         }
     }
 

@@ -45,6 +45,7 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
                 bytes_encoded: sender.encoded_bytes,
                 encoder: sender.encoder.map(|encoder| encoder.name().to_owned()),
                 display: has_display.then(|| "dbus".to_owned()),
+                ..VideoHealth::default()
             },
             audio: AudioHealth {
                 audio_backend: agent.has_sound.then(|| "dbus".to_owned()),
@@ -52,9 +53,11 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
                 estimated_level: sound.peak_dbfs.map(f64::from),
                 packets_encoded: sound.packets,
                 underruns: sound.underruns,
+                ..AudioHealth::default()
             },
             performance: agent.sampler.performance(status.pid),
             viewers: viewers(agent),
+            ..DeepHealth::default()
         },
         timestamp_ms: unix_ms(SystemTime::now()).unwrap_or(0),
     }

@@ -56,6 +56,62 @@ pub struct DeepHealth {
     pub performance: PerformanceHealth,
     /// The people who watch.
     pub viewers: Vec<ViewerHealth>,
+    /// Whether the guest stands still though it should run: its QEMU was stopped, or its processor hangs. Never true for a
+    /// desktop on which nothing moves; null while QEMU does not run.
+    #[serde(default)]
+    pub frozen: Option<bool>,
+    /// How that was found, for a person; null while it is not frozen.
+    #[serde(default)]
+    pub frozen_reason: Option<String>,
+    /// What else the agent itself sees to be wrong, one line each.
+    #[serde(default)]
+    pub faults: Vec<String>,
+    /// The guest's network card and segment.
+    #[serde(default)]
+    pub network: NetworkHealth,
+    /// How much of the machine it may take.
+    #[serde(default, rename = "use")]
+    pub usage: UseHealth,
+}
+
+/// The guest's network card and segment. A mode that has no such thing leaves it null.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkHealth {
+    /// How the guest is joined to others: `user`, `mesh`, `bridge` …; null when it has no card.
+    pub mode: Option<String>,
+    /// The bridge is up; null where there is none.
+    pub bridge_up: Option<bool>,
+    /// The guest's end of the segment (a TAP device, a mesh socket) is up; null where there is none.
+    pub tap_up: Option<bool>,
+    /// Frames that the guest sent since the agent's start.
+    pub tx_packets: Option<u64>,
+    /// Frames that the guest was given.
+    pub rx_packets: Option<u64>,
+    /// Bytes that the guest sent.
+    pub tx_bytes: Option<u64>,
+    /// Bytes that the guest was given.
+    pub rx_bytes: Option<u64>,
+    /// Frames of the guest that could not be sent.
+    pub tx_errors: Option<u64>,
+    /// Frames that could not be given to the guest.
+    pub rx_errors: Option<u64>,
+}
+
+/// How much of the machine an instance may take: what was ordered by `PUT /use`, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UseHealth {
+    /// Whether someone uses it, as the control plane said; null while no word of it holds.
+    pub in_use: Option<bool>,
+    /// Most frames a second; null while uncapped.
+    pub max_fps: Option<u32>,
+    /// Most bits a second; null while uncapped.
+    pub max_bit_rate: Option<u32>,
+    /// How its CPU is given away: `cgroup`, `affinity` or `none`; null while it is not.
+    pub how: Option<String>,
+    /// The viewer whose input is taken; null: everyone's.
+    pub input_holder: Option<String>,
 }
 
 /// Accelerator in use.
@@ -90,6 +146,12 @@ pub struct VideoHealth {
     pub encoder: Option<String>,
     /// Display backend in use: `dbus`.
     pub display: Option<String>,
+    /// A VNC server can be connected to; null where there is none.
+    #[serde(default)]
+    pub vnc_available: Option<bool>,
+    /// Its port; null where there is none, or only a private socket.
+    #[serde(default)]
+    pub vnc_port: Option<u16>,
 }
 
 /// Sound.
@@ -106,6 +168,15 @@ pub struct AudioHealth {
     /// Times that the guest's sound stopped in the middle for over 100 ms, since the agent's start.
     #[serde(default)]
     pub underruns: u64,
+    /// A PulseAudio server runs beside the guest; null where sound does not go through one.
+    #[serde(default)]
+    pub pulse_running: Option<bool>,
+    /// Sinks of that server.
+    #[serde(default)]
+    pub audio_devices: Option<u32>,
+    /// Sound cards of the system that the guest plays through; null where it plays through none.
+    #[serde(default)]
+    pub alsa_devices: Option<u32>,
 }
 
 /// Processor and memory.
@@ -123,6 +194,16 @@ pub struct PerformanceHealth {
     pub qemu_pid: Option<u32>,
     /// The machine's load averages over 1, 5 and 15 minutes.
     pub load_average: Option<[f64; 3]>,
+    /// CPU in use where the agent runs, in percent of what it may take (its cgroup's quota, else the machine); null before
+    /// the second sample.
+    #[serde(default)]
+    pub cpu_usage: Option<f64>,
+    /// Memory in use there, in percent of what it may take.
+    #[serde(default)]
+    pub memory_usage: Option<f64>,
+    /// Resident memory of QEMU in percent of what it may take.
+    #[serde(default)]
+    pub qemu_memory: Option<f64>,
 }
 
 /// One viewer's session.
