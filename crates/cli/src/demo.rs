@@ -110,6 +110,8 @@ async fn demo(args: &DemoArgs, logging: &LoggingArgs) -> anyhow::Result<ExitCode
         token_file: token_file.clone(),
         allow_hosts: Vec::new(),
         allow_origins: Vec::new(),
+        state_dir: Some(args.state_dir.clone().unwrap_or_else(|| run_dir.path().join("state")).join("control")),
+        recover: true,
     };
     let plane = ControlPlane::start(config, Box::new(provider)).await?;
     let automation = args.automation.clone().unwrap_or_else(|| run_dir.path().join("viewer.sock"));

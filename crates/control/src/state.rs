@@ -38,6 +38,8 @@ pub fn derive(found: &Found, contact: &Contact, was_live: bool) -> Instance {
         endpoints,
         guest_started_at_ms: report.and_then(|report| report.deep_health.guest_started_at_ms),
         agent_starts: found.agent_starts,
+        stale_since_ms: found.stale_since_ms,
+        kubernetes: found.kubernetes.clone(),
         ..Instance::new(found.id)
     }
 }
@@ -128,7 +130,7 @@ mod tests {
         for (phase, contact, was_live, state, reason, ready) in table {
             let id = InstanceId::try_new(2).expect("2 is an index");
             let agent = Some("http://127.0.0.1:1".to_owned());
-            let found = Found { id, name: "Loco 3".into(), agent, phase, agent_starts: Some(1) };
+            let found = Found { agent, phase, agent_starts: Some(1), ..Found::new(id) };
             let got = derive(&found, &contact, was_live);
             assert_eq!(got.state, state, "{found:?} {contact:?} {was_live}");
             assert_eq!(got.reason.is_some(), reason.is_some(), "{got:?}");
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn without_an_agent_nobody_can_connect() {
         let id = InstanceId::try_new(0).expect("0 is an index");
-        let found = Found { id, name: "Loco 1".into(), agent: None, phase: Phase::Starting, agent_starts: None };
+        let found = Found::new(id);
         let got = derive(&found, &Contact::None, false);
         assert!(!got.ready && got.endpoints.is_none() && got.guest_started_at_ms.is_none());
     }

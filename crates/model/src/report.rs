@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// In one word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OverallStatus {
     /// Everything that was probed is well.
@@ -35,6 +36,7 @@ pub struct HealthReport {
 
 /// The report's depth. Field names within are snake_case.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeepHealth {
     /// QEMU runs and its monitor answers; null before the first probe.
     pub qemu_healthy: Option<bool>,
@@ -76,6 +78,7 @@ pub struct DeepHealth {
 
 /// The guest's network card and segment. A mode that has no such thing leaves it null.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct NetworkHealth {
     /// How the guest is joined to others: `user`, `mesh`, `bridge` …; null when it has no card.
@@ -100,6 +103,7 @@ pub struct NetworkHealth {
 
 /// How much of the machine an instance may take: what was ordered by `PUT /use`, and what came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct UseHealth {
     /// Whether someone uses it, as the control plane said; null while no word of it holds.
@@ -116,6 +120,7 @@ pub struct UseHealth {
 
 /// Accelerator in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Accelerator {
     /// QEMU's name for it.
     pub name: String,
@@ -125,6 +130,7 @@ pub struct Accelerator {
 
 /// Picture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct VideoHealth {
     /// The guest's display is attached.
     pub display_active: Option<bool>,
@@ -156,6 +162,7 @@ pub struct VideoHealth {
 
 /// Sound.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AudioHealth {
     /// Sound backend in use: `dbus`; null when the profile has none.
     pub audio_backend: Option<String>,
@@ -168,6 +175,9 @@ pub struct AudioHealth {
     /// Times that the guest's sound stopped in the middle for over 100 ms, since the agent's start.
     #[serde(default)]
     pub underruns: u64,
+    /// The guest's sound is attached; null while QEMU does not run, and when the profile has none.
+    #[serde(default)]
+    pub sound_active: Option<bool>,
     /// A PulseAudio server runs beside the guest; null where sound does not go through one.
     #[serde(default)]
     pub pulse_running: Option<bool>,
@@ -181,6 +191,7 @@ pub struct AudioHealth {
 
 /// Processor and memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PerformanceHealth {
     /// The agent's own share of one core, 0..; null before the second sample.
     pub agent_cpu: Option<f64>,
@@ -208,6 +219,7 @@ pub struct PerformanceHealth {
 
 /// One viewer's session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ViewerHealth {
     /// The session's id, as in its WHEP resource.
     pub session: String,

@@ -54,7 +54,7 @@ pub(super) async fn supervise(
     changes: mpsc::Sender<Change>,
     stop: CancellationToken,
 ) {
-    let mut found = Found { id, name: id.display_name(), agent: None, phase: Phase::Starting, agent_starts: Some(0) };
+    let mut found = Found { agent_starts: Some(0), ..Found::new(id) };
     let mut starts = 0;
     let mut failures = 0;
     loop {
