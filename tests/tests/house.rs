@@ -16,10 +16,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
     ("loco-http", &["loco-model"]),
     ("loco-guest", &["loco-model", "loco-process"]),
-    ("loco-media", &["loco-model", "loco-http"]),
+    ("loco-sound", &["loco-model"]),
+    ("loco-media", &["loco-model", "loco-http", "loco-sound"]),
     ("loco-agent", &["loco-model", "loco-process", "loco-http", "loco-guest", "loco-media"]),
     ("loco-control", &["loco-model", "loco-process", "loco-http"]),
-    ("loco-viewer", &["loco-model", "loco-process", "loco-http", "loco-media"]),
+    ("loco-viewer", &["loco-model", "loco-process", "loco-http", "loco-sound", "loco-media"]),
     // From outside: it starts the real processes and looks at pixels, HTTP and /proc.
     ("loco-bench", &["loco-model", "loco-process", "loco-http", "loco-demo-guest", "loco-impair"]),
     (

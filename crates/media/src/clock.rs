@@ -1,16 +1,9 @@
 //! The clock of capture times: `CLOCK_MONOTONIC` in microseconds, the same for every process of one machine.
 
-use rustix::time::{ClockId, clock_gettime};
+pub use loco_sound::clock::now_us;
 
 /// Ticks of a video RTP timestamp in a second (RFC 6184 section 8.1, RFC 7741 section 6.1).
 pub const VIDEO_CLOCK_HZ: u32 = 90_000;
-
-/// Now, in microseconds of `CLOCK_MONOTONIC`.
-#[must_use]
-pub fn now_us() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
-}
 
 /// The RTP timestamp of a video frame that was captured at `capture_us`: wraps every 13 hours.
 #[must_use]

@@ -11,7 +11,6 @@ pub mod limits;
 mod rate;
 mod receiver;
 mod sender;
-pub mod sound;
 pub mod sound_link;
 pub mod stats;
 mod transport;
@@ -20,6 +19,7 @@ pub mod whep;
 
 pub use config::{EncoderKind, PortRange, ReceiverConfig, RelayServer, SenderConfig};
 pub use error::{MediaError, SendInputError, WhepError};
+pub use loco_sound as sound;
 pub use limits::{Limiter, StreamLimits};
 pub use receiver::{Receiver, SessionState, Wake};
 pub use sender::{Sender, SessionId, SessionInput, SessionStats};

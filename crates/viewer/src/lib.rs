@@ -16,7 +16,7 @@ pub mod pace;
 pub mod render;
 pub mod scene;
 pub mod session;
-pub mod sound;
+pub use loco_sound::playback as sound;
 pub mod statistics;
 
 pub use args::{Scaling, ViewArgs, parse_size};

@@ -6,6 +6,7 @@ mod ci;
 mod clean_room;
 mod count;
 mod demo;
+mod foreign;
 mod host;
 mod icons;
 mod newer_qemu;

@@ -4,7 +4,7 @@ use crate::count::Count;
 use crate::host::Purpose;
 use crate::shell::{self, Stream};
 use crate::stages::Stages;
-use crate::{demo, newer_qemu, setup};
+use crate::{demo, foreign, newer_qemu, setup};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,9 +49,10 @@ pub(crate) fn run(stages: &mut Stages) -> Result<()> {
                 runner(&mut test(&["--workspace", "--no-fail-fast", "--exclude", WALL]), &mut count)
             })
         };
+        let elsewhere = foreign::check(stages);
         let newer = newer_qemu_tests(stages, &mut count);
         let wall = stages.run("nine guests", || nine_guests(&mut count));
-        crates.and(newer).and(wall)
+        crates.and(elsewhere).and(newer).and(wall)
     });
     if !count.skipped.is_empty() {
         println!("\nskipped:");

@@ -9,17 +9,24 @@ use bytes::BytesMut;
 use loco_model::input::{KeysEvent, KeysMessage};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Between two pointer messages: well below a frame. The first after a rest goes at once, what comes meanwhile replaces
 /// itself: a mouse of 1 kHz need not be a thousand packets a second.
 const POINTER_AGAIN: Duration = Duration::from_millis(4);
 
-/// Sends a time whenever asked; the other end sends it back.
-pub(super) async fn ask_for_echoes(channel: Channel, mut asks: mpsc::Receiver<()>, mailbox: Arc<Mailbox>) {
+/// Sends a time whenever asked; the other end sends it back. Tells `opened` when it can.
+pub(super) async fn ask_for_echoes(
+    channel: Channel,
+    opened: oneshot::Sender<()>,
+    mut asks: mpsc::Receiver<()>,
+    mailbox: Arc<Mailbox>,
+) {
     if !channel.opened().await {
         return;
     }
+    // Whoever asked may have seen it by the media already.
+    let _ = opened.send(());
     let began = Instant::now();
     loop {
         tokio::select! {

@@ -17,12 +17,15 @@ use crate::whep::{Client, ClientError};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// ICE and DTLS need this long at most.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// After that a channel must open or media come. The flight that ends the DTLS handshake is not sent again when it is
+/// lost: this end is connected then, the other one waits for ever.
+const OPEN_WITHIN: Duration = Duration::from_secs(4);
 /// UDP has this long to be heard before TCP is tried too.
 const TCP_AFTER: Duration = Duration::from_millis(400);
 /// A session whose path died has this long to find another.
@@ -72,7 +75,8 @@ impl End {
 
 /// Runs until `stop`.
 pub(super) async fn run(config: ReceiverConfig, mailbox: Arc<Mailbox>, stop: CancellationToken) {
-    let client = match Client::new(&config.whep_url, config.token.as_deref()) {
+    let client = Client::new(&config.whep_url, config.token.as_deref());
+    let client = match client.and_then(|client| client.with_headers(&config.headers)) {
         Ok(client) => client,
         Err(error) => return mailbox.set_state(SessionState::Failed { reason: error.to_string() }),
     };
@@ -117,6 +121,7 @@ async fn session(
         Ok(agreed) => agreed,
         Err(end) => return Some(end),
     };
+    mailbox.meter.lock().stats.sessions_accepted += 1;
     let (host, port) = reach.client.host_and_port();
     let mut tasks = JoinSet::new();
     let mut live = Live {
@@ -134,6 +139,7 @@ async fn session(
         asks: None,
         mending_since: None,
         tcp_at: Some(Instant::now() + TCP_AFTER),
+        opening: None,
     };
     let end = match peer.accept(&terms.answer).await {
         Err(error) => Some(End::Lost(error.to_string())),
@@ -174,6 +180,8 @@ struct Live<'a> {
     mending_since: Option<Instant>,
     /// When TCP is tried, unless something was heard before.
     tcp_at: Option<Instant>,
+    /// Connected, but nothing has shown yet that the other end is too: until when that may last.
+    opening: Option<(Instant, oneshot::Receiver<()>)>,
 }
 
 impl Live<'_> {
@@ -195,6 +203,7 @@ impl Live<'_> {
                 }
             }
             let timer = self.timer().into_iter().chain(look_at).min();
+            let open_by = self.opening.as_ref().map(|(by, _)| *by);
             tokio::select! {
                 biased;
                 packet = next_packet(self.video.as_ref()) => match packet {
@@ -228,6 +237,10 @@ impl Live<'_> {
                 () = sleep_until(self.tcp_at) => {
                     self.tcp_at = None;
                     peer.try_tcp();
+                }
+                () = opened(&mut self.opening) => self.opening = None,
+                () = sleep_until(open_by) => {
+                    return End::Lost("the connection was made at this end only".to_owned());
                 }
                 () = self.mailbox.input_sent.notified() => self.vigil.input(Instant::now()),
                 () = traffic.broken(), if channels.is_none() && self.mending_since.is_none() => {
@@ -329,7 +342,9 @@ impl Live<'_> {
         let [keys_channel, pointer_channel, path_channel] = channels;
         let (asks, asks_out) = mpsc::channel(1);
         self.asks = Some(asks);
-        self.tasks.spawn(ask_for_echoes(path_channel, asks_out, Arc::clone(self.mailbox)));
+        let (opened_in, opened) = oneshot::channel();
+        self.opening = Some((Instant::now() + OPEN_WITHIN, opened));
+        self.tasks.spawn(ask_for_echoes(path_channel, opened_in, asks_out, Arc::clone(self.mailbox)));
         self.tasks.spawn(send_input(keys_channel, pointer_channel, keys_out, Arc::clone(self.mailbox)));
         if let Some(sound) = self.sound {
             sound.lock().reset();
@@ -344,7 +359,7 @@ impl Live<'_> {
             self.mailbox.meter.lock().stats.codec = track.codec_name().await;
             // The sender begins with a key frame; should it be lost, the timer asks.
             self.key_frames.comes_unasked(Instant::now());
-            self.video = Some(track);
+            (self.video, self.opening) = (Some(track), None);
         } else if let Some(sound) = self.sound {
             self.tasks.spawn(receive_sound(track, Arc::clone(sound), Arc::clone(self.mailbox)));
         }
@@ -392,6 +407,7 @@ impl Live<'_> {
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a frame was not decoded");
+                    self.mailbox.meter.lock().stats.frames_refused += 1;
                     (self.decoder, self.has_decoded) = (None, false);
                     self.assembler.restart();
                 }
@@ -422,6 +438,17 @@ async fn next_packet(video: Option<&RtpIn>) -> Option<InboundRtp> {
     match video {
         Some(video) => video.next().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until the channel is open; for ever where none is waited for, and where its task ended, which tells it otherwise.
+async fn opened(opening: &mut Option<(Instant, oneshot::Receiver<()>)>) {
+    match opening {
+        Some((_, receiver)) if !receiver.is_terminated() => match receiver.await {
+            Ok(()) => {}
+            Err(_) => std::future::pending().await,
+        },
+        _ => std::future::pending().await,
     }
 }
 

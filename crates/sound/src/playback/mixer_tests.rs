@@ -1,6 +1,6 @@
 use super::super::place;
 use super::*;
-use loco_media::sound::{PacketWriter, SoundEncoder, SoundPacket, packet_ring};
+use crate::{PacketWriter, SoundEncoder, SoundPacket, packet_ring};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc;
 

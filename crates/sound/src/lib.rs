@@ -1,4 +1,4 @@
-//! Both ends of a session's sound.
+//! Sound, from a guest's voice to the loudspeaker; nothing of networks or windows.
 //!
 //! Sender: guest voices (48 kHz) -> [`SoundEncoder`] (mix, Opus in 5 ms packets, nothing for silence) -> [`SoundLink`].
 //! Receiver: RTP -> [`PacketWriter`] -> ring of packets -> [`Reader`], which decodes, conceals and corrects the drift of
@@ -6,8 +6,12 @@
 //!
 //! Decoding in the callback is what keeps the delay small: only there is it known whether a packet that is missing is
 //! lost (its successor is there) or merely late (nothing is there), and no decoded sound has to lie in store.
+//!
+//! [`playback`] mixes the readers of all instances and keeps a device open. It is the one part that knows the sound
+//! systems (by cpal); this crate is checked to compile for those that tests cannot run on.
 
 mod bell;
+pub mod clock;
 mod drift;
 pub mod ear;
 mod encoder;
@@ -15,6 +19,7 @@ mod level;
 mod link;
 pub mod loudness;
 pub mod meter;
+pub mod playback;
 mod reader;
 mod resample;
 mod ring;

@@ -23,7 +23,7 @@ pub(super) enum Job {
 }
 
 /// What a worker found out.
-pub(in crate::sound) enum Answer {
+pub(in crate::playback) enum Answer {
     Opened { number: u64, result: Result<Opened, String> },
     Devices(Result<Vec<DeviceInfo>, String>),
     Looked(Seen),

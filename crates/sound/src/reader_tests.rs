@@ -1,7 +1,7 @@
 //! The whole way of sound on virtual time: guest's clock -> encoder -> network -> ring -> reader -> device's clock.
 
 use super::*;
-use crate::sound::{PacketWriter, ReaderStats, SoundEncoder, SoundPacket, packet_ring};
+use crate::{PacketWriter, ReaderStats, SoundEncoder, SoundPacket, packet_ring};
 use std::sync::mpsc;
 
 /// A small deterministic generator (xorshift64), 0..1.

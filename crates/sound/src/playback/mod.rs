@@ -15,12 +15,12 @@ mod priority;
 mod wake;
 
 pub use board::Click;
-pub use loco_media::sound::meter::{Decay, Reading as Levels};
+pub use crate::meter::{Decay, Reading as Levels};
 pub use priority::Priority;
 
 use board::Board;
 use feed::Source;
-use loco_media::sound::{Reader, ReaderStats, ReaderStatsHandle, SoundError};
+use crate::{Reader, ReaderStats, ReaderStatsHandle, SoundError};
 use loco_model::InstanceId;
 use mixer::{Command, Desk};
 use output::{MakeBackend, Message, Shown, Supervisor, Timings};

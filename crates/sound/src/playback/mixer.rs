@@ -2,10 +2,10 @@
 
 use super::board::{Board, Strip};
 use super::wake::Waker;
-use loco_media::sound::ear::Ear;
-use loco_media::sound::loudness::Loudness;
-use loco_media::sound::meter::{BlockLevel, Decay, FLOOR_DBFS, IDLE_SECS, Meter, Reading};
-use loco_media::sound::{Bell, CHANNELS, Filled, RATE_HZ, Reader, SoundError};
+use crate::ear::Ear;
+use crate::loudness::Loudness;
+use crate::meter::{BlockLevel, Decay, FLOOR_DBFS, IDLE_SECS, Meter, Reading};
+use crate::{Bell, CHANNELS, Filled, RATE_HZ, Reader, SoundError};
 use loco_model::InstanceId;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(super) struct Desk {
 /// When a callback began and how long its sound takes from there to the loudspeaker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moment {
-    /// By `loco_media::clock`.
+    /// By `crate::clock`.
     pub(super) began_us: u64,
     /// `None` where the system does not say.
     pub(super) latency_us: Option<u64>,

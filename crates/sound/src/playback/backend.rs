@@ -4,7 +4,7 @@ use super::feed::Source;
 use super::{DeviceInfo, Output};
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, FrameCount, SupportedBufferSize};
-use loco_media::sound::{CHANNELS, RATE_HZ};
+use crate::{CHANNELS, RATE_HZ};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

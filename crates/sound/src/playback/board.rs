@@ -1,7 +1,7 @@
 //! What the window sets and reads while the callback runs: atomics only.
 
 use super::place;
-use loco_media::sound::meter::{Decay, IDLE_SECS, Reading, fader_gain};
+use crate::meter::{Decay, IDLE_SECS, Reading, fader_gain};
 use loco_model::InstanceId;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -53,7 +53,7 @@ pub(super) struct Heard {
 pub struct Click {
     /// How many there were, this one included.
     pub count: u64,
-    /// When the callback began that handed it out (`loco_media::clock`).
+    /// When the callback began that handed it out (`crate::clock`).
     pub handed_us: u64,
     /// How far into that callback's sound it lies.
     pub offset_us: u64,

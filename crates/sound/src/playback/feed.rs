@@ -2,7 +2,7 @@
 
 use super::mixer::{MAX_PART_FRAMES, Mixer, Moment};
 use super::priority;
-use loco_media::sound::{Bell, CHANNELS, RATE_HZ, SoundError, StereoResampler};
+use crate::{Bell, CHANNELS, RATE_HZ, SoundError, StereoResampler};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -159,7 +159,7 @@ impl Feed {
         }
         // PulseAudio's is polled and now and then missing for a callback: then the one before holds.
         let latency_us = pulse.latency_ms().map(|ms| (ms * 1e3) as u64);
-        let moment = Moment { began_us: loco_media::clock::now_us(), latency_us };
+        let moment = Moment { began_us: crate::clock::now_us(), latency_us };
         let per_frame = f64::from(RATE_HZ) / f64::from(self.rate_hz);
         for (n, part) in out.chunks_mut(MAX_PART_FRAMES * self.channels).enumerate() {
             // In frames of the mixer; the device's own resampler adds less than a millisecond.

@@ -1,7 +1,7 @@
 //! No device: a clock consumes the sound, so that meters live and nothing piles up. It rests while all is silent.
 
 use super::feed::Source;
-use loco_media::sound::{CHANNELS, RATE_HZ};
+use crate::{CHANNELS, RATE_HZ};
 use std::time::{Duration, Instant};
 
 /// One tick: as long as a usual callback.

@@ -1,6 +1,6 @@
 //! The reader runs in the sound device's callback: whatever comes in, it must not allocate there.
 
-use loco_media::sound::{SoundEncoder, SoundPacket, packet_ring};
+use loco_sound::{SoundEncoder, SoundPacket, packet_ring};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::mpsc;

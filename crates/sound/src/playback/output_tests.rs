@@ -2,7 +2,7 @@ use super::super::backend::{OnEnd, Seen};
 use super::super::mixer::mixer;
 use super::super::{SoundConfig, SoundSystem};
 use super::*;
-use loco_media::sound::packet_ring;
+use crate::packet_ring;
 use loco_model::InstanceId;
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
