@@ -157,6 +157,8 @@ pub struct ReceiverConfig {
     pub whep_url: String,
     /// Bearer token; never logged.
     pub token: Option<String>,
+    /// Further headers of every offer (name, value), such as the one by which a viewer names itself.
+    pub headers: Vec<(String, String)>,
     /// Local address of the media socket; `None`: loopback when the URL's host is a loopback address, else any.
     pub bind: Option<IpAddr>,
     /// A relay, used where nothing else works.
@@ -169,7 +171,14 @@ impl ReceiverConfig {
     /// A receiver of `whep_url` without token and sound.
     #[must_use]
     pub fn new(whep_url: impl Into<String>) -> Self {
-        Self { whep_url: whep_url.into(), token: None, bind: None, relay: None, sound: None }
+        Self {
+            whep_url: whep_url.into(),
+            token: None,
+            headers: Vec::new(),
+            bind: None,
+            relay: None,
+            sound: None,
+        }
     }
 }
 
@@ -178,6 +187,7 @@ impl fmt::Debug for ReceiverConfig {
         f.debug_struct("ReceiverConfig")
             .field("whep_url", &self.whep_url)
             .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("headers", &self.headers)
             .field("bind", &self.bind)
             .field("relay", &self.relay)
             .field("sound", &self.sound.is_some())

@@ -246,6 +246,8 @@ pub struct ReceiverStats {
     pub codec: Option<String>,
     /// Sessions that were connected.
     pub sessions: u64,
+    /// Sessions that the agent accepted, connected later or not.
+    pub sessions_accepted: u64,
     /// Frames that the sender sent in a second, told by packet markers that arrived or must have.
     pub fps_sent: Option<f32>,
     /// Frames that arrived whole in a second.
@@ -258,6 +260,8 @@ pub struct ReceiverStats {
     pub frames_decoded: u64,
     /// Frames decoded that nobody took before the next came.
     pub frames_replaced: u64,
+    /// Frames that arrived whole and that the decoder refused.
+    pub frames_refused: u64,
     /// Of those that arrived whole: lost packets were rebuilt from parity.
     pub frames_rebuilt: u64,
     /// Of those that arrived whole: lost packets were sent again.

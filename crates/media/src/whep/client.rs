@@ -1,7 +1,7 @@
 //! The player's side of WHEP.
 
 use super::{FRAGMENT_TYPE, SDP_TYPE};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_MATCH, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, LOCATION};
 use reqwest::{StatusCode, Url};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub(crate) enum ClientError {
     Url(String, String),
     #[error("the token is no HTTP header value")]
     Token,
+    #[error("`{0}` cannot be sent as an HTTP header")]
+    Header(String),
     #[error("the agent does not answer at {0}: {1}")]
     Unreachable(String, String),
     #[error("the agent refuses the token (401)")]
@@ -39,6 +41,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     endpoint: Url,
     authorization: Option<HeaderValue>,
+    /// Further headers of every offer.
+    headers: HeaderMap,
 }
 
 /// What came of an offer.
@@ -68,7 +72,17 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| bad(e.to_string()))?;
-        Ok(Self { http, endpoint: url, authorization })
+        Ok(Self { http, endpoint: url, authorization, headers: HeaderMap::new() })
+    }
+
+    /// Sends these (name, value) with every offer too.
+    pub(crate) fn with_headers(mut self, headers: &[(String, String)]) -> Result<Self, ClientError> {
+        for (name, value) in headers {
+            let wrong = || ClientError::Header(name.clone());
+            let key = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
+            self.headers.insert(key, HeaderValue::try_from(value.as_str()).map_err(|_| wrong())?);
+        }
+        Ok(self)
     }
 
     /// Host and port of the endpoint.
@@ -87,7 +101,10 @@ impl Client {
 
     /// Posts an offer.
     pub(crate) async fn offer(&self, sdp: String) -> Result<Answer, ClientError> {
-        let request = self.request(reqwest::Method::POST, self.endpoint.clone()).header(CONTENT_TYPE, SDP_TYPE);
+        let request = self
+            .request(reqwest::Method::POST, self.endpoint.clone())
+            .headers(self.headers.clone())
+            .header(CONTENT_TYPE, SDP_TYPE);
         let response = request.body(sdp).send().await.map_err(|e| self.unreachable(&e))?;
         let status = response.status();
         let session = response.headers().get(LOCATION).and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -172,6 +189,9 @@ mod tests {
             assert!(matches!(Client::new(wrong, None), Err(ClientError::Url(..))), "{wrong}");
         }
         assert_eq!(Client::new("http://h/whep", Some("a\nb")).err(), Some(ClientError::Token));
+        let client = Client::new("http://h/whep", None).expect("a client");
+        let header = client.with_headers(&[("loco-viewer".into(), "a\nb".into())]).err();
+        assert_eq!(header, Some(ClientError::Header("loco-viewer".into())));
         let client = Client::new("http://[::1]:8080/whep", Some("t")).expect("a client");
         assert_eq!(client.host_and_port(), ("::1".to_owned(), 8080));
     }
