@@ -1,7 +1,8 @@
 //! The clients' side: requests with the token, errors that say what the server said.
 
-use crate::sse::{Parser, ServerEvent, SseError};
+use crate::sse::{LAST_EVENT_ID, Parser, ServerEvent, SseError};
 use crate::token::TokenFile;
+use crate::trace::{REQUEST_ID_HEADER, RequestId};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use loco_model::problem::Problem;
@@ -57,6 +58,17 @@ pub enum ClientError {
     },
 }
 
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// HTTP status: below 400.
+    pub status: StatusCode,
+    /// What the body is.
+    pub content_type: Option<String>,
+    /// All of it.
+    pub body: Vec<u8>,
+}
+
 /// Events of one connection, until it ends or fails.
 pub type EventStream = BoxStream<'static, Result<ServerEvent, ClientError>>;
 
@@ -78,9 +90,21 @@ impl Client {
         Ok(Self { http, tokens })
     }
 
-    /// A request with the token, to be completed by the caller.
+    /// A request with the token, to be completed by the caller. Made while a server of ours answers a request, it
+    /// carries that one's id.
     pub fn request(&self, method: Method, url: &str) -> RequestBuilder {
-        self.http.request(method, url).header(header::AUTHORIZATION, self.tokens.current().authorization())
+        let request = self.http.request(method, url);
+        let request = request.header(header::AUTHORIZATION, self.tokens.current().authorization());
+        match RequestId::current() {
+            Some(id) => request.header(REQUEST_ID_HEADER, id.to_header()),
+            None => request,
+        }
+    }
+
+    /// A client for other servers, with another file's token, over the same connections.
+    #[must_use]
+    pub fn with_tokens(&self, tokens: TokenFile) -> Self {
+        Self { http: self.http.clone(), tokens }
     }
 
     /// Sends a request; an answer of 400 and above becomes an error with the problem's detail.
@@ -97,9 +121,21 @@ impl Client {
     /// When nobody answers within 10 s, the server refuses, or the answer is of another shape.
     pub async fn get_json<T: DeserializeOwned>(&self, url: &str) -> Result<T, ClientError> {
         let response = self.send(self.request(Method::GET, url), url).await?;
-        let body = bounded_body(response, url).await?;
+        let body = bounded_body(response, url, MAX_ANSWER_BYTES).await?;
         serde_json::from_slice(&body)
             .map_err(|error| ClientError::Unexpected { url: url.to_owned(), reason: error.to_string() })
+    }
+
+    /// Sends a request and reads its whole answer, whatever it holds.
+    ///
+    /// # Errors
+    /// When nobody answers within 10 s, the server refuses, or the answer is longer than `max_bytes`.
+    pub async fn fetch(&self, request: RequestBuilder, url: &str, max_bytes: usize) -> Result<Fetched, ClientError> {
+        let response = self.send(request, url).await?;
+        let status = response.status();
+        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.map(str::to_owned);
+        Ok(Fetched { status, content_type, body: bounded_body(response, url, max_bytes).await? })
     }
 
     /// Opens a stream of server-sent events. It fails after 15 s without a byte, since a half-open connection says
@@ -108,7 +144,18 @@ impl Client {
     /// # Errors
     /// When nobody answers, the server refuses, or the answer is no event stream.
     pub async fn events(&self, url: &str) -> Result<EventStream, ClientError> {
-        let request = self.request(Method::GET, url).header(header::ACCEPT, "text/event-stream");
+        self.events_after(url, None).await
+    }
+
+    /// The same, beginning after the event with the id `last`: what was missed meanwhile comes first.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn events_after(&self, url: &str, last: Option<&str>) -> Result<EventStream, ClientError> {
+        let mut request = self.request(Method::GET, url).header(header::ACCEPT, "text/event-stream");
+        if let Some(last) = last {
+            request = request.header(LAST_EVENT_ID, last);
+        }
         let sent = tokio::time::timeout(REQUEST_TIMEOUT, request.send()).await;
         let Ok(sent) = sent else {
             return Err(ClientError::Unreachable { url: url.to_owned(), reason: "timed out".to_owned() });
@@ -170,18 +217,18 @@ async fn accept(sent: Result<Response, reqwest::Error>, url: &str) -> Result<Res
     if !status.is_client_error() && !status.is_server_error() {
         return Ok(response);
     }
-    let body = bounded_body(response, url).await.unwrap_or_default();
+    let body = bounded_body(response, url, MAX_ANSWER_BYTES).await.unwrap_or_default();
     let detail = serde_json::from_slice::<Problem>(&body).ok().and_then(|problem| problem.detail);
     Err(ClientError::Refused { url: url.to_owned(), status, detail })
 }
 
-async fn bounded_body(mut response: Response, url: &str) -> Result<Vec<u8>, ClientError> {
+async fn bounded_body(mut response: Response, url: &str, max_bytes: usize) -> Result<Vec<u8>, ClientError> {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(piece)) if body.len() + piece.len() <= MAX_ANSWER_BYTES => body.extend_from_slice(&piece),
+            Ok(Some(piece)) if body.len() + piece.len() <= max_bytes => body.extend_from_slice(&piece),
             Ok(Some(_)) => {
-                let reason = format!("more than {MAX_ANSWER_BYTES} bytes");
+                let reason = format!("more than {max_bytes} bytes");
                 return Err(ClientError::Unexpected { url: url.to_owned(), reason });
             }
             Ok(None) => return Ok(body),

@@ -1,30 +1,38 @@
-//! Who may speak to a server: `Host` and `Origin` are checked on every request, the bearer token on every path that
-//! is not declared open.
+//! Who may speak to a server: `Host` and `Origin` are checked on every request; on every path that is not declared open
+//! also who asks (by a bearer token, a session's cookie, or a WebSocket's subprotocol), and whether that role may.
 //!
 //! A page of another site that a person has open can make the browser send requests to loopback, also under a name
 //! that it made resolve there (DNS rebinding). Such a request carries that site's `Host` or `Origin`, and ends here.
 
+use crate::login::{Login, Sessions, session_cookie};
 use crate::problem::{Failure, problem_details};
+use crate::role::{Role, Rules};
 use crate::serve::{Limits, bound_body};
 use crate::token::TokenFile;
+use crate::trace::name_request;
+use crate::websocket;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Headers of answers that a page may read: what WHEP says in headers.
-const EXPOSED: HeaderValue = HeaderValue::from_static("accept-patch, etag, link, location, retry-after");
+const EXPOSED: HeaderValue = HeaderValue::from_static("accept-patch, etag, link, location, retry-after, x-request-id");
 /// Headers that a page may send.
-const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, if-match");
+const ALLOWED_HEADERS: HeaderValue =
+    HeaderValue::from_static("authorization, content-type, if-match, last-event-id, loco-viewer, x-request-id");
 /// Methods that a page may use.
-const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PATCH, DELETE, OPTIONS");
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE, OPTIONS");
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_AGE_S: HeaderValue = HeaderValue::from_static("600");
+/// Says whether a browser sends a request on behalf of a page of this server (Fetch metadata).
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A host name or address that clients may call this server by, without a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +92,8 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug)]
 pub struct Guard {
     tokens: TokenFile,
+    sessions: Sessions,
+    rules: Rules,
     open: Vec<&'static str>,
     hosts: Vec<HostName>,
     origins: Vec<Origin>,
@@ -99,6 +109,8 @@ impl Guard {
     pub fn new(tokens: TokenFile) -> Self {
         Self {
             tokens,
+            sessions: Sessions::default(),
+            rules: Rules::default(),
             open: vec!["/health", "/ready", "/startup", "/metrics"],
             hosts: Vec::new(),
             origins: Vec::new(),
@@ -111,6 +123,22 @@ impl Guard {
     pub fn open_path(mut self, path: &'static str) -> Self {
         self.open.push(path);
         self
+    }
+
+    /// `method` on `path` and all that is below it needs `role`; a segment `*` of `path` is any one segment, and the
+    /// longest rule that fits decides. Without one, GET and HEAD need [`Role::View`] and everything else
+    /// [`Role::Operate`]. The role of who asks is in the request's extensions: handlers take `Extension<Role>`.
+    #[must_use]
+    pub fn role(mut self, method: Method, path: &'static str, role: Role) -> Self {
+        self.rules.add(method, path, role);
+        self
+    }
+
+    /// Begins and ends the sessions that this guard lets pass: for the handlers of a login (whose path must be
+    /// [open](Self::open_path)) and a logout.
+    #[must_use]
+    pub fn login(&self) -> Login {
+        Login { tokens: self.tokens.clone(), sessions: self.sessions.clone() }
     }
 
     /// Further names by which clients call this server.
@@ -135,12 +163,13 @@ impl Guard {
         self
     }
 
-    /// Puts this guard, the bounds on bodies and the problem details in front of every route.
+    /// Puts this guard, the bounds on bodies, the problem details and the requests' ids in front of every route.
     pub fn protect(self, routes: Router, limits: Limits) -> Router {
         routes
             .layer(from_fn_with_state(limits, bound_body))
             .layer(from_fn_with_state(Arc::new(self), check))
             .layer(map_response(problem_details))
+            .layer(from_fn(name_request))
     }
 
     fn host_allowed(&self, host: &str) -> bool {
@@ -180,23 +209,53 @@ impl Guard {
         ))
     }
 
-    fn check_token(&self, request: &Request) -> Result<(), Failure> {
-        if self.open.contains(&request.uri().path()) {
-            return Ok(());
+    /// The role of who asks; `None` on an open path.
+    fn check_role(&self, request: &Request) -> Result<Option<Role>, Failure> {
+        let path = request.uri().path();
+        if self.open.contains(&path) {
+            return Ok(None);
         }
-        let refuse = |detail: &str| Err(Failure::new(StatusCode::UNAUTHORIZED, detail));
-        let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
-        let Some(value) = values.next() else {
-            return refuse("a bearer token is needed: send `Authorization: Bearer …` with the token file's content");
-        };
-        let presented =
-            value.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
-        match presented {
-            Some((_, token)) if values.next().is_none() && self.tokens.current().matches(token.trim_ascii()) => Ok(()),
-            Some(_) => refuse("the bearer token is not the current one"),
-            None => refuse("the Authorization header's scheme must be Bearer"),
+        let role = self.identify(request.headers())?;
+        let needed = self.rules.needed(request.method(), path);
+        if role >= needed {
+            return Ok(Some(role));
         }
+        let detail = format!("{} {path} needs the role {needed}; the token has the role {role}", request.method());
+        Err(Failure::new(StatusCode::FORBIDDEN, detail))
     }
+
+    fn identify(&self, headers: &HeaderMap) -> Result<Role, Failure> {
+        let refuse = |detail: &str| Failure::new(StatusCode::UNAUTHORIZED, detail);
+        let tokens = self.tokens.tokens();
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        if let Some(value) = values.next() {
+            let presented = bearer(value).ok_or_else(|| refuse("the Authorization header's scheme must be Bearer"))?;
+            let role = tokens.role_of(presented).filter(|_| values.next().is_none());
+            return role.ok_or_else(|| refuse("the bearer token is not the current one"));
+        }
+        if let Some(presented) = websocket::token(headers) {
+            let role = presented.as_deref().and_then(|token| tokens.role_of(token));
+            return role.ok_or_else(|| refuse("the token in the WebSocket's subprotocol is not the current one"));
+        }
+        if let Some(id) = session_cookie(headers).filter(|_| of_own_page(headers)) {
+            let role = self.sessions.role_of(&tokens, id, Instant::now());
+            return role.ok_or_else(|| refuse("the session is over: log in again"));
+        }
+        Err(refuse("a bearer token is needed: send `Authorization: Bearer …` with the token file's content"))
+    }
+}
+
+/// What a value of the `Authorization` header presents; `None` when its scheme is another one.
+#[must_use]
+pub fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Whether a browser sends this for a page of this server, or for a person who typed the address. A page of the same
+/// machine on another port is "same-site": the cookie comes along, and must not count.
+fn of_own_page(headers: &HeaderMap) -> bool {
+    headers.get(FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none")
 }
 
 /// Host of a `Host` header's value in lower case, without port and brackets; `None` when it is none.
@@ -217,7 +276,7 @@ fn host_of(value: &str) -> Option<String> {
     (port_valid && name_valid).then(|| host.to_ascii_lowercase())
 }
 
-async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let origin = match guard.check_source(request.headers()) {
         Ok(origin) => origin,
         Err(failure) => return failure.into_response(),
@@ -229,9 +288,16 @@ async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     let mut response = if preflight {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        match guard.check_token(&request) {
-            Ok(()) => next.run(request).await,
-            Err(failure) => challenge(failure),
+        match guard.check_role(&request) {
+            Ok(role) => {
+                if let Some(role) = role {
+                    request.extensions_mut().insert(role);
+                }
+                websocket::hide_token(request.headers_mut());
+                next.run(request).await
+            }
+            Err(failure) if failure.0.status == StatusCode::UNAUTHORIZED => challenge(failure),
+            Err(failure) => failure.into_response(),
         }
     };
     let headers = response.headers_mut();

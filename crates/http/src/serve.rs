@@ -164,7 +164,9 @@ async fn converse(stream: TcpStream, routes: Router, stop: CancellationToken) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        // A WebSocket leaves this connection to its handler, which bounds how many there are and sees the stop itself.
+        .with_upgrades();
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -1,5 +1,14 @@
 //! Bearer tokens and the private files that hold them.
+//!
+//! A file holds either one bare token, whose bearer may do everything, or up to three lines of a role and its token:
+//!
+//! ```text
+//! view Zm9v…
+//! play YmFy…
+//! operate YmF6…
+//! ```
 
+use crate::role::Role;
 use base64::Engine as _;
 use rand::TryRngCore as _;
 use std::fmt;
@@ -15,6 +24,8 @@ use subtle::ConstantTimeEq as _;
 const RANDOM_BYTES: usize = 32;
 /// Longest token that is accepted, in bytes.
 const MAX_BYTES: usize = 1024;
+/// Longest token file that is read, in bytes: three lines of a role and a token.
+const MAX_FILE_BYTES: usize = 3 * (MAX_BYTES + 16);
 
 /// A secret that opens an endpoint. It is never printed: its `Debug` shows no byte of it.
 #[derive(Clone)]
@@ -48,14 +59,15 @@ pub enum TokenError {
         mode: u32,
     },
     /// It holds nothing.
-    #[error("token file {path} is empty: it must hold one line of printable ASCII without spaces")]
+    #[error("token file {path} is empty: it must hold a token, or lines of a role (view, play, operate) and a token")]
     Empty {
         /// Which file.
         path: PathBuf,
     },
     /// It holds something that cannot stand in an HTTP header.
     #[error(
-        "token file {path} holds no token: expected one line of printable ASCII without spaces, at most {MAX_BYTES} bytes"
+        "token file {path} holds no token: expected one line of printable ASCII without spaces, at most {MAX_BYTES} \
+         bytes, or one such line for each of the roles view, play and operate, after the role and a space"
     )]
     Malformed {
         /// Which file.
@@ -91,7 +103,7 @@ impl Token {
         Ok(token)
     }
 
-    /// Reads the token of a file that only its owner can reach.
+    /// Reads the token of a file that only its owner can reach: of several, that of the strongest role.
     ///
     /// # Errors
     /// When the file cannot be read, is open to group or others, or holds no token.
@@ -99,24 +111,7 @@ impl Token {
         let failed = |source| TokenError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
-        Self::from_open_file(path, &file, &metadata)
-    }
-
-    fn from_open_file(path: &Path, file: &File, metadata: &Metadata) -> Result<Self, TokenError> {
-        let mode = metadata.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(TokenError::Exposed { path: path.to_owned(), mode });
-        }
-        let mut bytes = Vec::new();
-        // Two bytes more than a token may have: the line's end, and one that tells "too long".
-        file.take(MAX_BYTES as u64 + 2)
-            .read_to_end(&mut bytes)
-            .map_err(|source| TokenError::Read { path: path.to_owned(), source })?;
-        let text = bytes.trim_ascii_end();
-        if text.is_empty() {
-            return Err(TokenError::Empty { path: path.to_owned() });
-        }
-        Self::try_new(text).ok_or_else(|| TokenError::Malformed { path: path.to_owned() })
+        Ok(Tokens::from_open_file(path, &file, &metadata)?.strongest().clone())
     }
 
     /// A token from its bytes; `None` unless they are 1 to 1024 bytes of printable ASCII without spaces.
@@ -133,6 +128,16 @@ impl Token {
         self.0.as_bytes().ct_eq(presented).into()
     }
 
+    /// Its role in a file; `None` when it is none of the file's tokens.
+    pub(crate) fn role_in(&self, tokens: &Tokens) -> Option<Role> {
+        tokens.role_of(self.0.as_bytes())
+    }
+
+    /// The secret itself. To be sent, never to be logged.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Value of the `Authorization` header that presents it. To be sent, never to be logged.
     #[must_use]
     pub fn authorization(&self) -> String {
@@ -146,11 +151,83 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A token file that may be rotated while the program runs: the token follows the file.
+/// The tokens of one file, each with its role; never none.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    strongest: (Role, Token),
+    others: Vec<(Role, Token)>,
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    fn from_open_file(path: &Path, file: &File, metadata: &Metadata) -> Result<Self, TokenError> {
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(TokenError::Exposed { path: path.to_owned(), mode });
+        }
+        let mut bytes = Vec::new();
+        // One byte more than a file may have tells "too long".
+        file.take(MAX_FILE_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| TokenError::Read { path: path.to_owned(), source })?;
+        if bytes.trim_ascii().is_empty() {
+            return Err(TokenError::Empty { path: path.to_owned() });
+        }
+        Self::parse(&bytes).ok_or_else(|| TokenError::Malformed { path: path.to_owned() })
+    }
+
+    /// A file's content; `None` when it is neither one token nor lines of different roles with different tokens.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_FILE_BYTES {
+            return None;
+        }
+        let bytes = bytes.trim_ascii_end();
+        // A role's name alone is a line whose token was forgotten.
+        let is_role = Role::ALL.iter().any(|role| role.as_str().as_bytes() == bytes);
+        if let Some(token) = Token::try_new(bytes).filter(|_| !is_role) {
+            return Some(Self { strongest: (Role::Operate, token), others: Vec::new() });
+        }
+        let mut all: Vec<(Role, Token)> = Vec::new();
+        for line in std::str::from_utf8(bytes).ok()?.lines() {
+            let (role, token) = line.trim_ascii_end().split_once(' ')?;
+            let (role, token) = (role.parse().ok()?, Token::try_new(token.trim_ascii().as_bytes())?);
+            // The same token twice would have two roles.
+            if all.iter().any(|(known, other)| *known == role || other.matches(token.0.as_bytes())) {
+                return None;
+            }
+            all.push((role, token));
+        }
+        all.sort_by_key(|(role, _)| *role);
+        let strongest = all.pop()?;
+        Some(Self { strongest, others: all })
+    }
+
+    /// The one that may most: what a client presents.
+    #[must_use]
+    pub fn strongest(&self) -> &Token {
+        &self.strongest.1
+    }
+
+    /// The role of whoever presents this. Every token is compared, each in constant time, so that neither a token's
+    /// bytes nor its place can be measured.
+    #[must_use]
+    pub fn role_of(&self, presented: &[u8]) -> Option<Role> {
+        let mut found = None;
+        for (role, token) in self.others.iter().chain([&self.strongest]) {
+            if token.matches(presented) {
+                found = Some(*role);
+            }
+        }
+        found
+    }
+}
+
+/// A token file that may be rotated while the program runs: the tokens follow the file.
 #[derive(Clone, Debug)]
 pub struct TokenFile {
     path: Arc<Path>,
-    current: Arc<Mutex<(Identity, Token)>>,
+    current: Arc<Mutex<(Identity, Tokens)>>,
 }
 
 /// What changes when a file is replaced or rewritten.
@@ -175,12 +252,12 @@ impl TokenFile {
         Ok(Self { path: path.into(), current: Arc::new(Mutex::new(current)) })
     }
 
-    fn load(path: &Path) -> Result<(Identity, Token), TokenError> {
+    fn load(path: &Path) -> Result<(Identity, Tokens), TokenError> {
         let failed = |source| TokenError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
-        let token = Token::from_open_file(path, &file, &metadata)?;
-        Ok((Identity::of(&metadata), token))
+        let tokens = Tokens::from_open_file(path, &file, &metadata)?;
+        Ok((Identity::of(&metadata), tokens))
     }
 
     /// Where it lies.
@@ -189,10 +266,16 @@ impl TokenFile {
         &self.path
     }
 
-    /// The token that the file holds now. A file that became unreadable changes nothing: the last token stays, with
-    /// a warning, so that a slip while rotating does not lock everyone out.
+    /// The strongest token that the file holds now: what a client presents.
     #[must_use]
     pub fn current(&self) -> Token {
+        self.tokens().strongest().clone()
+    }
+
+    /// The tokens that the file holds now. A file that became unreadable changes nothing: the last tokens stay, with
+    /// a warning, so that a slip while rotating does not lock everyone out.
+    #[must_use]
+    pub fn tokens(&self) -> Tokens {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let identity = std::fs::metadata(&self.path).map(|metadata| Identity::of(&metadata));
         if identity.as_ref().is_ok_and(|identity| *identity != current.0) {
@@ -254,6 +337,12 @@ mod tests {
             (b"two\nlines\n", 0o600, "holds no token"),
             (b"s\xc3\xbc\xc3\x9f\n", 0o600, "holds no token"),
             (&[b'x'; MAX_BYTES + 1], 0o600, "holds no token"),
+            (b"admin secret\n", 0o600, "holds no token"),
+            (b"view secret\nview another\n", 0o600, "holds no token"),
+            (b"view secret\noperate secret\n", 0o600, "holds no token"),
+            (b"view secret\n\noperate other\n", 0o600, "holds no token"),
+            (b"view secret\nother\n", 0o600, "holds no token"),
+            (b"view \n", 0o600, "holds no token"),
         ] {
             let (_dir, path) = file_with(content, mode);
             let error = Token::read_file(&path).expect_err(want).to_string();
@@ -272,6 +361,27 @@ mod tests {
             assert!(!token.matches(wrong), "{wrong:?}");
         }
         assert_eq!(format!("{token:?}"), "Token(…)");
+    }
+
+    #[test]
+    fn each_line_is_a_role_and_one_bare_line_may_everything() {
+        let tokens = Tokens::parse(b"operate ccc\nview aaa\nplay  bbb\r\n").expect("three roles");
+        assert!(tokens.strongest().matches(b"ccc"));
+        for (presented, want) in [
+            ("aaa", Some(Role::View)),
+            ("bbb", Some(Role::Play)),
+            ("ccc", Some(Role::Operate)),
+            ("view aaa", None),
+            ("aa", None),
+            ("", None),
+        ] {
+            assert_eq!(tokens.role_of(presented.as_bytes()), want, "{presented:?}");
+        }
+        let bare = Tokens::parse(b"viewer\n").expect("a token, whatever its letters");
+        assert_eq!((bare.role_of(b"viewer"), bare.role_of(b"")), (Some(Role::Operate), None));
+        let weak = Tokens::parse(b"view aaa").expect("one role");
+        assert_eq!(weak.role_of(b"aaa"), Some(Role::View));
+        assert!(weak.strongest().matches(b"aaa"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 /// One element of `GET /api/instances`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Instance {
     /// `instance-N`.
     pub id: InstanceId,
@@ -83,6 +84,7 @@ impl Instance {
 
 /// Addresses of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Endpoints {
     /// Base URL of the agent, without a trailing slash: `http://127.0.0.1:40001`.
     pub agent: String,
@@ -92,6 +94,7 @@ pub struct Endpoints {
 
 /// An instance's place in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesPlace {
     /// Namespace of its pod.
@@ -104,6 +107,7 @@ pub struct KubernetesPlace {
 
 /// Body of `GET /api/instances/discovery-info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DiscoveryInfo {
     /// `local`, `static` or `kubernetes`.
@@ -130,6 +134,7 @@ pub struct DiscoveryInfo {
 
 /// An entry of a list of instances that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RefusedEntry {
     /// Line where the entry begins, 1..; null where the source has no lines.
     pub line: Option<usize>,
@@ -139,6 +144,7 @@ pub struct RefusedEntry {
 
 /// Body of `GET /api/quality/deep-health/{id}`, and one value of the map `GET /api/quality/deep-health`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceHealth {
     /// Whose.
@@ -163,6 +169,7 @@ pub struct InstanceHealth {
 
 /// Body of `GET /api/quality/recovery-status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryStatus {
     /// Attempts per instance and hour at most.
@@ -179,6 +186,7 @@ pub struct RecoveryStatus {
 
 /// How it stands with an instance's attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryLimit {
     /// Attempts that are left; null while its agent's ledger is unknown.
@@ -191,6 +199,7 @@ pub struct RecoveryLimit {
 
 /// How much an alert matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Good to know.
@@ -203,6 +212,7 @@ pub enum Severity {
 
 /// Something that people should see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Alert {
     /// Random, unique.
@@ -223,6 +233,7 @@ pub struct Alert {
 
 /// One point of a history: what was seen between `at_ms` and the next point.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryPoint {
     /// Begin, in milliseconds since 1970 UTC.
@@ -239,6 +250,7 @@ pub struct HistoryPoint {
 
 /// Body of `GET /api/history/{id}?metric=…&from_ms=…&to_ms=…&step_ms=…`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct History {
     /// Whose.
@@ -255,6 +267,7 @@ pub struct History {
 
 /// Where a metric goes, by a straight line through its last hours; an element of `GET /api/trends/{id}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Trend {
     /// Which metric.
@@ -273,6 +286,7 @@ pub struct Trend {
 
 /// Body of `GET /api/lan-status`. There is no segment between guests yet: everything is null or empty then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LanStatus {
     /// How the guests are joined; null while they are not.
@@ -283,6 +297,7 @@ pub struct LanStatus {
 
 /// One server-sent event of `GET /api/events`; the SSE event name is the variant's `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The whole list: the first event on every connection that does not resume one.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 /// Where a fault lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FailureClass {
     /// Nothing is wrong.
@@ -23,6 +24,7 @@ pub enum FailureClass {
 
 /// One thing that is done to repair an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Remedy {
     /// The agent attaches to the guest's display anew.

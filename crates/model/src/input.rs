@@ -28,6 +28,7 @@ pub const MAX_EVENTS_PER_REQUEST: usize = 256;
 
 /// A pointer button, by its place on a mouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Button {
     /// Usually the one under the index finger.
@@ -69,6 +70,7 @@ pub enum Pointer {
 
 /// One thing that a person did, as `POST /input` takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum InputEvent {
     /// A key by its place on the keyboard (a W3C code such as `KeyA`).
@@ -88,24 +90,30 @@ pub enum InputEvent {
     /// Relative motion in guest pixels.
     Motion {
         /// To the right.
+        #[cfg_attr(feature = "openapi", schema(minimum = -16384, maximum = 16384))]
         dx: i32,
         /// Downwards.
+        #[cfg_attr(feature = "openapi", schema(minimum = -16384, maximum = 16384))]
         dy: i32,
     },
     /// Absolute position, 0..=65535 of the guest's screen.
     Position {
         /// From the left.
+        #[cfg_attr(feature = "openapi", schema(maximum = 65535))]
         x: u16,
         /// From the top.
+        #[cfg_attr(feature = "openapi", schema(maximum = 65535))]
         y: u16,
     },
     /// Wheel steps; positive is to the right and away from the person.
     Wheel {
         /// To the right.
         #[serde(default)]
+        #[cfg_attr(feature = "openapi", schema(minimum = -64, maximum = 64))]
         x: i16,
         /// Up.
         #[serde(default)]
+        #[cfg_attr(feature = "openapi", schema(minimum = -64, maximum = 64))]
         y: i16,
     },
     /// Everything held is let go.
@@ -114,9 +122,11 @@ pub enum InputEvent {
 
 /// Body of `POST /input`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InputRequest {
     /// In the order in which they happened; at most [`MAX_EVENTS_PER_REQUEST`].
+    #[cfg_attr(feature = "openapi", schema(max_items = 256))]
     pub events: Vec<InputEvent>,
 }
 

@@ -6,6 +6,11 @@ use std::str::FromStr;
 
 /// One emulated PC with its agent. People count from 1 ("Loco 1"), the API from 0 (`instance-0`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(value_type = String, pattern = "^instance-(0|[1-9][0-9]{0,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-5])$")
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct InstanceId(u16);
 
@@ -104,6 +109,7 @@ impl From<InstanceId> for String {
 
 /// How an instance is, in the one word that a person sees. Always shown as colour, icon and word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceState {
     /// Known, not yet (or not any more) in contact; being tried.
@@ -149,7 +155,18 @@ mod tests {
         for id in InstanceId::all().chain([InstanceId(10), InstanceId(4_095)]) {
             assert_eq!(id.to_string().parse(), Ok(id));
         }
-        for bad in ["", "instance-", "instance-4096", "instance-+1", "instance-99999999999999999999", "instance-00", "instance-1 ", "Instance-1", "1", "instance--1"] {
+        for bad in [
+            "",
+            "instance-",
+            "instance-4096",
+            "instance-+1",
+            "instance-99999999999999999999",
+            "instance-00",
+            "instance-1 ",
+            "Instance-1",
+            "1",
+            "instance--1",
+        ] {
             assert!(bad.parse::<InstanceId>().is_err(), "{bad:?}");
         }
         let Err(error) = "instance-5000".parse::<InstanceId>() else { panic!("too many") };

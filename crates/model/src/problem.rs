@@ -7,6 +7,7 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 /// What went wrong with a request (RFC 9457). `type` is left at its default, `about:blank`: the status says the class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// HTTP status code.
     pub status: u16,

@@ -11,6 +11,7 @@ pub const WINDOW_MS: u64 = 60 * 60 * 1_000;
 
 /// Who made an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Initiator {
     /// The agent itself: its QEMU had exited unasked.
@@ -29,6 +30,7 @@ pub enum Initiator {
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Being done.
@@ -45,6 +47,7 @@ pub enum Outcome {
 
 /// One attempt, as an agent's ledger and the control plane's history keep it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// Random, unique: made by who ordered it.
@@ -109,6 +112,7 @@ pub struct Ledger {
 
 /// Body of the control plane's `POST /api/quality/recover/{id}`; may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RecoverOrder {
     /// What to do; what the policy would do when left out.

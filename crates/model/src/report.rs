@@ -215,6 +215,12 @@ pub struct PerformanceHealth {
     /// Resident memory of QEMU in percent of what it may take.
     #[serde(default)]
     pub qemu_memory: Option<f64>,
+    /// Cores that its cgroup lets it take; null where none sets a limit.
+    #[serde(default)]
+    pub cpu_limit: Option<f64>,
+    /// Bytes of memory that its cgroup lets it take; null where none sets a limit.
+    #[serde(default)]
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// One viewer's session.
