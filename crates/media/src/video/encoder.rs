@@ -13,8 +13,10 @@ use loco_model::{Rect, Size};
 
 /// The encoder's idea of the frame rate: its rate control spends `bit_rate / 30` on a frame. Frames come irregularly.
 pub(super) const NOMINAL_FPS: u32 = 30;
-/// How many milliseconds of the bit rate one moment may have to itself.
-pub(super) const BURST_MS: u32 = 300;
+/// How many milliseconds of the bit rate one moment may have to itself. What a moment may have is also what the encoder
+/// still spends at the old rate after that fell: with 300 ms three frames, which stood in a slow link's queue for a
+/// second.
+pub(super) const BURST_MS: u32 = 100;
 /// A small moving thing on a still screen could have the whole rate to itself; finer steps than these are not seen,
 /// only sent and decoded.
 pub(super) const FINEST_QUANTISER: u32 = 18;
@@ -229,5 +231,48 @@ mod tests {
         assert_eq!(encoder_rate(2_000_000, 60), 2_000_000);
         assert_eq!(encoder_rate(2_000_000, 10), 6_000_000);
         assert_eq!(encoder_rate(0, 0), 0);
+    }
+
+    /// Bytes of `count` frames of a picture of which nothing is as it was in the frame before.
+    fn storm(encoder: &mut Encoder, canvas: &Canvas, from: u64, count: u64) -> Vec<usize> {
+        let size = encoder.size();
+        (from..from + count)
+            .map(|i| {
+                let pixels: Vec<u8> = (0..size.area())
+                    .flat_map(|at| {
+                        let (x, y) = (at % u64::from(size.width) / 16 + i * 13, at / u64::from(size.width) / 16);
+                        let mut mixed = (x * 0x9e37_79b9 ^ y * 0x85eb_ca6b).wrapping_mul(0xff51_afd7_ed55_8ccd);
+                        mixed ^= mixed >> 33;
+                        let [r, g, b, ..] = mixed.to_le_bytes();
+                        [r, g, b, 0]
+                    })
+                    .collect();
+                canvas.update(loco_model::Rect::new(0, 0, size.width, size.height), size.width as usize * 4, &pixels);
+                encoder.encode(canvas, i * 33_333 + 1, false).expect("encodes").expect("a frame").bytes.len()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn frames_follow_the_rate_at_once() {
+        if choose(&[EncoderKind::LibX264], VideoCodec::H264).is_err() {
+            return;
+        }
+        let size = Size::new(640, 480);
+        let canvas = canvas(size, 99);
+        let mut encoder = Encoder::new(EncoderKind::LibX264, size, 2_000_000, 30).expect("an encoder");
+        let fair = |rate: usize, fps: usize| rate / 8 / fps;
+        let before = storm(&mut encoder, &canvas, 0, 60);
+        assert!(before.iter().all(|bytes| *bytes < fair(2_000_000, 30) * 2), "{before:?}");
+        let settled: usize = before[30..].iter().sum();
+        assert!(settled * 100 > fair(2_000_000, 30) * 30 * 80, "the rate is used: {before:?}");
+        encoder.set_rate(200_000, 16);
+        let after = storm(&mut encoder, &canvas, 60, 30);
+        // What is too much here is a queue on a link that just became slow.
+        assert!(after[..4].iter().sum::<usize>() < fair(2_000_000, 30) * 3 / 2, "{after:?}");
+        assert!(after[4..].iter().all(|bytes| *bytes < fair(200_000, 16) * 2), "{after:?}");
+        encoder.set_rate(2_000_000, 30);
+        let again = storm(&mut encoder, &canvas, 90, 30);
+        assert!(again[8..].iter().all(|bytes| *bytes > fair(2_000_000, 30) * 3 / 4), "{again:?}");
     }
 }
