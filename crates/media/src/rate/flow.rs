@@ -1,5 +1,6 @@
 //! One session's sending: what is on its way, what the path carries, and whether there is room for a frame.
 
+use super::classic::Classic;
 use super::estimator::Estimator;
 use super::{MS, Report};
 use std::collections::VecDeque;
@@ -60,6 +61,8 @@ pub(crate) struct Flow {
     first_sent_us: Option<u64>,
     sent_us: Option<u64>,
     reported_us: Option<u64>,
+    /// For an other end that sends receiver reports only.
+    classic: Option<Classic>,
     /// Whether a frame had to wait since the last report.
     held: bool,
 }
@@ -76,6 +79,7 @@ impl Flow {
             first_sent_us: None,
             sent_us: None,
             reported_us: None,
+            classic: None,
             held: false,
         }
     }
@@ -116,6 +120,20 @@ impl Flow {
         self.estimator.report(now_us, packets, std::mem::take(&mut self.held));
     }
 
+    /// The other end says in a receiver report that this share of the packets since its last one was lost. It counts
+    /// only where nothing better is reported.
+    pub(crate) fn receiver_report(&mut self, lost: f64) {
+        if self.reported_us.is_none() {
+            let ceiling = self.estimator.ceiling();
+            self.classic.get_or_insert_with(|| Classic::new(ceiling)).report(lost, ceiling);
+        }
+    }
+
+    /// The rate by receiver reports, where these are all that there is.
+    fn classic(&self) -> Option<&Classic> {
+        self.classic.as_ref().filter(|_| self.reported_us.is_none())
+    }
+
     /// Whether the other end reports at all; until that is known, it is taken to.
     pub(crate) fn is_reported(&self, now_us: u64) -> bool {
         self.reported_us.is_some() || self.first_sent_us.is_none_or(|at| now_us.saturating_sub(at) < UNREPORTED_US)
@@ -123,12 +141,15 @@ impl Flow {
 
     /// Bits a second that may be sent.
     pub(crate) fn target(&self, now_us: u64) -> u32 {
+        if let Some(classic) = self.classic() {
+            return classic.target().min(self.estimator.ceiling()) as u32;
+        }
         if self.is_reported(now_us) { self.estimator.target(now_us) as u32 } else { self.estimator.ceiling() as u32 }
     }
 
     /// Whether a frame may be made `now`; `frame_us`: when the last one was.
     pub(crate) fn gate(&mut self, now_us: u64, frame_us: Option<u64>) -> Gate {
-        if !self.is_reported(now_us) {
+        if !self.is_reported(now_us) || self.classic().is_some() {
             return Gate::Open;
         }
         if self.sent_us.is_some_and(|at| now_us.saturating_sub(at) >= FORGOTTEN_US) {
@@ -170,7 +191,10 @@ impl Flow {
             queue_us: known.then(|| estimator.standing_us()),
             round_trip_us: known.then(|| estimator.round_trip_us()),
             in_flight: self.in_flight,
-            loss: estimator.loss().map(|share| share as f32),
+            loss: self
+                .classic()
+                .map_or_else(|| estimator.loss(), |classic| Some(classic.loss()))
+                .map(|share| share as f32),
             rival: estimator.rival(),
         }
     }

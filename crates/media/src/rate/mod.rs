@@ -11,6 +11,7 @@
 //! Growth needs proof: never beyond twice what arrived, and quick only where the packets of a frame arrive faster than
 //! the rate asks.
 
+mod classic;
 mod estimator;
 mod flow;
 mod loss;

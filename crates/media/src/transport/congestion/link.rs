@@ -124,6 +124,11 @@ impl RateLink {
         }
     }
 
+    /// A receiver report: this share was lost since the last one.
+    pub(super) fn receiver_report(&self, lost: f64) {
+        self.flow.lock().receiver_report(lost);
+    }
+
     pub(super) fn saw_loss(&self, now: Instant) {
         self.repair.saw_loss(now);
     }

@@ -2,6 +2,7 @@
 
 use super::is_numbered;
 use super::link::RateLink;
+use crate::clock::VIDEO_CLOCK_HZ;
 use crate::rate::{Fate, Report};
 use crate::transport::repair::UnaskedCopy;
 use parking_lot::Mutex;
@@ -9,6 +10,7 @@ use rtc::interceptor::{
     BandwidthEstimator, CongestionControlBuilder, CongestionControlInterceptor, Interceptor, Packet, PacketReport,
     StreamInfo, TaggedPacket,
 };
+use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtp::extension::transport_cc_extension::TransportCcExtension;
 use rtc::sansio::Protocol;
@@ -31,6 +33,8 @@ pub(in crate::transport) struct Meter {
     first: Arc<AtomicU32>,
     /// SSRC and extension of the numbered stream. There is one: video.
     stream: Option<(u32, u8)>,
+    /// SSRC of the video, numbered or not.
+    video: Option<u32>,
 }
 
 impl Meter {
@@ -42,7 +46,7 @@ impl Meter {
             scratch: Mutex::default(),
             seen: Seen::new(),
         };
-        Self { inner: CongestionControlBuilder::new(adaptor).build(), link, first, stream: None }
+        Self { inner: CongestionControlBuilder::new(adaptor).build(), link, first, stream: None, video: None }
     }
 
     /// The number of a packet that gets one.
@@ -64,6 +68,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Meter {
         if let Packet::Rtcp(packets) = &message.message.packet {
             let report = packets.iter().find_map(|packet| packet.as_any().downcast_ref::<TransportLayerCc>());
             self.first.store(report.map_or(NONE, |report| u32::from(report.base_sequence_number)), Relaxed);
+            let reports = packets.iter().filter_map(|packet| packet.as_any().downcast_ref::<ReceiverReport>());
+            for report in reports.flat_map(|report| &report.reports).filter(|report| Some(report.ssrc) == self.video) {
+                self.link.receiver_report(f64::from(report.fraction_lost) / 256.0);
+            }
         }
         self.inner.handle_read(message)
     }
@@ -97,6 +105,9 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Meter {
 
 impl Interceptor for Meter {
     fn bind_local_stream(&mut self, info: &StreamInfo) {
+        if info.clock_rate == VIDEO_CLOCK_HZ {
+            self.video.get_or_insert(info.ssrc);
+        }
         // Streams without numbers would pile up in the history: nothing ever reports them.
         if is_numbered(info) {
             let id = info.rtp_header_extensions.iter().find(|extension| extension.uri == super::TWCC_URI);
@@ -275,6 +286,23 @@ mod tests {
         }
         let state = bed.link.state(start + MS * 400);
         assert!(state.round_trip_us.is_some_and(|us| (30_000..60_000).contains(&us)), "{state:?}");
+    }
+
+    #[test]
+    fn a_player_without_numbers_is_followed_by_its_receiver_reports() {
+        use rtc::rtcp::reception_report::ReceptionReport;
+        let (mut bed, now) = (Bed::new(), Instant::now());
+        bed.meter = Meter::new(Arc::clone(&bed.link));
+        bed.meter.bind_local_stream(&StreamInfo { rtp_header_extensions: Vec::new(), ..stream() });
+        let mut report = |ssrc, fraction_lost| {
+            let report = ReceptionReport { ssrc, fraction_lost, ..Default::default() };
+            let report = ReceiverReport { reports: vec![report], ..Default::default() };
+            bed.meter.handle_read(tagged(now, Packet::Rtcp(vec![Box::new(report)]))).expect("read");
+            bed.link.state(now).target
+        };
+        let begin = report(2, 255);
+        assert!(report(1, 128) < begin * 4 / 5, "its own loss counts, another stream's does not");
+        assert!(report(1, 0) < begin && (0..20).map(|_| report(1, 0)).last() == Some(2_000_000));
     }
 
     #[test]
