@@ -129,6 +129,12 @@ impl Bed {
         self.announcement.instances.iter().map(|instance| instance.id).collect()
     }
 
+    /// Base URL of the control plane, without a trailing slash.
+    #[must_use]
+    pub(crate) fn api(&self) -> &str {
+        self.announcement.api.trim_end_matches('/')
+    }
+
     /// Base URL of an instance's agent.
     ///
     /// # Errors
@@ -272,7 +278,9 @@ impl Processes {
         self.below_demo.iter().filter(|process| process.program().starts_with("qemu")).collect()
     }
 
-    fn guest_process(&self, id: InstanceId) -> Option<&Process> {
+    /// The QEMU of an instance, while it runs.
+    #[must_use]
+    pub(crate) fn guest_process(&self, id: InstanceId) -> Option<&Process> {
         let owner = |process: &Process| {
             let parent = self.below_demo.iter().find(|parent| parent.pid == process.parent);
             parent.is_some_and(|agent| agent.command.contains(&format!("--instance {}", id.index())))

@@ -10,14 +10,18 @@ mod browsing;
 mod check;
 pub mod chromium;
 pub mod clock;
+pub mod control;
 pub mod cpu;
 mod docs;
+pub mod follow;
 pub mod guest_log;
 mod latency;
 pub mod line;
+mod load;
 mod plot;
 pub mod report;
 mod rows;
+pub mod simulated;
 pub mod sound_server;
 pub mod stats;
 pub mod tiles;
@@ -53,9 +57,12 @@ pub struct BenchArgs {
     /// Length of a measurement of CPU, of the loss of row 10 (300 for its target), of each part of a link of row 11
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..=3600))]
     pub seconds: u16,
-    /// How often each link of rows 10 and 11 is measured; more than one show the variance
+    /// How often row 7 and each link of rows 10 and 11 are measured; more than one show the variance
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub runs: u16,
+    /// How long row 7 watches still guests, in seconds; its target speaks of an hour, 3600
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub still_seconds: u32,
     /// The `loco` executable to measure [default: this one]
     #[arg(long, value_name = "FILE")]
     pub loco: Option<PathBuf>,
@@ -84,6 +91,7 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
         loco,
         trials: args.trials.into(),
         window: Duration::from_secs(args.seconds.into()),
+        still: Duration::from_secs(args.still_seconds.into()),
         runs: args.runs.into(),
         out: out.clone(),
     };

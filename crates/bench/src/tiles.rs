@@ -121,6 +121,32 @@ impl Tiles {
         Ok(missing)
     }
 
+    /// Waits until a tile presents a barcode of its own number with a counter that `is` takes; when that was, in microseconds
+    /// of the monotonic clock. The tile may lose its picture meanwhile, and get it back.
+    ///
+    /// # Errors
+    /// When it does not within `patience`, or the viewer is gone.
+    pub async fn wait_counter(
+        &mut self,
+        id: InstanceId,
+        patience: Duration,
+        is: impl Fn(u64) -> bool,
+    ) -> Result<(u64, Reading)> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            self.wall().await?;
+            let look_again = Instant::now() + Duration::from_millis(50);
+            while let Some(shown) = self.automation.shown(look_again.saturating_duration_since(Instant::now())).await? {
+                let of_tile = shown.id == id;
+                let Some((at_us, reading)) = self.note(shown) else { continue };
+                if of_tile && usize::from(reading.instance) == id.index() && is(reading.counter) {
+                    return Ok((at_us, reading));
+                }
+            }
+        }
+        bail!("{id} did not show the counter that was waited for within {patience:?}; its last: {:?}", self.last(id))
+    }
+
     /// Presses `key` in a tile and lets it go once the barcode counts it. Milliseconds from its injection until the
     /// presented target showed it; nothing when it did not in time.
     ///

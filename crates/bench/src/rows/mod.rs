@@ -1,11 +1,15 @@
 //! The rows of the table of targets, each measured on its own.
 
+mod api;
 mod cost;
 mod growth;
+mod health;
 mod latency;
 mod network;
+mod recovery;
 mod sound;
 mod start;
+mod thousand;
 
 use crate::plot::Series;
 use crate::report::Row;
@@ -16,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The rows that can be measured, in the order in which they are.
-pub(crate) const ALL: [u8; 10] = [1, 2, 3, 4, 5, 6, 10, 11, 12, 16];
+pub(crate) const ALL: [u8; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16];
 /// Length of a measurement where nothing else is said.
 pub(crate) const DEFAULT_WINDOW: Duration = Duration::from_secs(20);
 
@@ -28,7 +32,9 @@ pub(crate) struct Lab {
     pub(crate) trials: usize,
     /// Length of a CPU measurement.
     pub(crate) window: Duration,
-    /// How often rows 10 and 11 are measured.
+    /// How long row 7 watches still guests.
+    pub(crate) still: Duration,
+    /// How often rows 7, 10 and 11 are measured.
     pub(crate) runs: usize,
     /// Where plots and raw values go.
     pub(crate) out: PathBuf,
@@ -44,9 +50,13 @@ impl Lab {
             4 => cost::nine_still(self).await,
             5 => cost::encoding(self).await,
             6 => start::nine_tiles(self).await,
+            7 => recovery::killed_frozen_still(self).await,
+            8 => health::overhead(self).await,
+            9 => api::latency_and_changes(self).await,
             10 => network::bad_link(self).await,
             11 => network::shapes(self).await,
             12 => sound::latency_skew_underruns(self).await,
+            15 => thousand::agents(self).await,
             16 => growth::instances_and_pixels(self).await,
             other => bail!("row {other} is not measured by this command: it knows {ALL:?}"),
         }
