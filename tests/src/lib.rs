@@ -4,11 +4,14 @@
 //! from a sound server, processes from `/proc`. What a test leaves behind (screenshots, logs) is kept in
 //! `target/test-artifacts`.
 
+pub mod alone;
 pub mod desktop;
 pub mod ears;
+pub mod headless;
 pub mod picture;
 pub mod processes;
 pub mod recording;
+pub mod rig;
 pub mod steps;
 pub mod wait;
 pub mod wall;

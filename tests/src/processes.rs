@@ -25,13 +25,42 @@ pub fn only(root: u32, what: &str, is: impl Fn(&Process) -> bool) -> Result<Proc
     found.into_iter().next().context("none")
 }
 
+/// The agent of an instance below `loco demo`.
+///
+/// # Errors
+/// When it does not run.
+pub fn agent_of(demo: u32, index: usize) -> Result<Process> {
+    let place = format!(" --instance {index} ");
+    only(demo, "agent", |p| p.has_argument("agent") && format!("{} ", p.command).contains(&place))
+}
+
+/// The QEMU below an agent.
+///
+/// # Errors
+/// When it does not run.
+pub fn qemu_of(agent: u32) -> Result<Process> {
+    only(agent, "QEMU", |process| process.program().starts_with("qemu-system"))
+}
+
+/// Stops a process as a debugger does; it stays, with everything that it has open.
+///
+/// # Errors
+/// When there is no such process.
+pub fn freeze(pid: u32) -> Result<()> {
+    signal(pid, Signal::STOP)
+}
+
 /// kill -9.
 ///
 /// # Errors
 /// When there is no such process.
 pub fn kill(pid: u32) -> Result<()> {
+    signal(pid, Signal::KILL)
+}
+
+fn signal(pid: u32, signal: Signal) -> Result<()> {
     let id = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
-    kill_process(id, Signal::KILL).with_context(|| format!("can't kill {pid}"))
+    kill_process(id, signal).with_context(|| format!("can't send {signal:?} to {pid}"))
 }
 
 /// Waits until none of `processes` runs any more.

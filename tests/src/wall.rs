@@ -285,8 +285,7 @@ impl Wall {
     /// When it does not run.
     pub fn agent_process(&self, index: usize) -> Result<Process> {
         let root = self.demo.id().context("loco demo has ended")?;
-        let place = format!(" --instance {index} ");
-        processes::only(root, "agent", |p| p.has_argument("agent") && format!("{} ", p.command).contains(&place))
+        processes::agent_of(root, index)
     }
 
     /// QEMU's process of an instance.
@@ -294,8 +293,7 @@ impl Wall {
     /// # Errors
     /// When it does not run.
     pub fn qemu_process(&self, index: usize) -> Result<Process> {
-        let agent = self.agent_process(index)?;
-        processes::only(agent.pid, "QEMU", |process| process.program().starts_with("qemu-system"))
+        processes::qemu_of(self.agent_process(index)?.pid)
     }
 
     /// Folder that holds what the wall's processes keep while they run.

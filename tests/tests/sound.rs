@@ -122,8 +122,19 @@ struct Answer {
 impl Player {
     /// `guests` of them, whose ways lose so many packets of a thousand.
     async fn start(server: &SoundServer, guests: usize, lost_of_thousand: u32) -> Result<Self> {
+        Self::start_in(server, guests, lost_of_thousand, &[]).await
+    }
+
+    /// The same with something else in its environment.
+    async fn start_in(
+        server: &SoundServer,
+        guests: usize,
+        lost_of_thousand: u32,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         // Its guests' cards are threads that must not be kept waiting.
         let mut command = server.prompt_client(std::env::current_exe()?).await;
+        command.envs(environment.iter().copied());
         command.args(["player", "--exact", "--nocapture"]);
         command.env(PLAYER, format!("{guests} {lost_of_thousand}"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -365,6 +376,35 @@ async fn pulseaudios_default_is_followed_and_a_chosen_device_is_kept() -> Result
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipewires_default_is_followed_and_a_chosen_device_is_kept() -> Result<()> {
     choice_of_devices(Kind::PipeWire).await
+}
+
+/// Without any sound server ALSA plays. There is no card here, so what ALSA calls its default device is its part that
+/// hands on to PulseAudio, at an address that only its configuration has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alsa_plays_where_there_is_no_sound_server() -> Result<()> {
+    let server = SoundServer::start().await?;
+    let address = server.environment().into_iter().find(|(name, _)| name == "PULSE_SERVER").context("no address")?.1;
+    let folder = tempfile::tempdir()?;
+    let configuration = folder.path().join("asound.conf");
+    let device = format!("{{ type pulse server \"{address}\" device {SINK} }}");
+    let text = format!("</usr/share/alsa/alsa.conf>\npcm.!default {device}\nctl.!default {device}\n");
+    std::fs::write(&configuration, text)?;
+    let configuration = configuration.to_str().context("the path is no text")?;
+    let elsewhere = [("ALSA_CONFIG_PATH", configuration), ("PULSE_SERVER", "unix:/nowhere/native")];
+    let mut player = Player::start_in(&server, 1, 0, &elsewhere).await?;
+    player.until("ALSA", |answer| answer.status.contains("ALSA") && answer.trouble.is_empty()).await?;
+    heard(&server, SINK).await?;
+    in_one_of_three("a tone by ALSA", async || {
+        let mut recorder = Recorder::start(&server, SINK).await?;
+        recorder.take(1.0).await?;
+        let recording = recorder.take(2.0).await?;
+        let answer = player.order("tell now").await?;
+        eprintln!("{:?} Hz, {}", recording.frequency_hz(), answer.stats);
+        is_the_tone(&recording, TONE_DBFS)?;
+        ensure!(recording.clicks(TONE_HZ) == 0, "{} clicks", recording.clicks(TONE_HZ));
+        Ok(())
+    })
+    .await
 }
 
 /// In virtual time: what the sound device would get, exactly.

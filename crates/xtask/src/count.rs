@@ -24,8 +24,10 @@ impl Count {
             self.passed += number_before(rest, "passed");
             self.failed += number_before(rest, "failed") + number_before(rest, "timed out");
         } else if let Some((name, reason)) = line.strip_prefix("test ").and_then(|l| l.split_once(" ... ignored")) {
-            let reason = reason.strip_prefix(", ").unwrap_or("no reason given");
-            self.skipped.push(format!("{name}: {reason}"));
+            // libtest puts the reason behind a comma, libtest-mimic in parentheses.
+            let in_parentheses = reason.trim().strip_prefix('(').and_then(|reason| reason.strip_suffix(')'));
+            let reason = reason.strip_prefix(", ").or(in_parentheses).unwrap_or("no reason given");
+            self.skipped.push(format!("{}: {reason}", name.trim_end()));
         }
     }
 
@@ -53,6 +55,7 @@ mod tests {
             "test a::b ... ok",
             "test a::needs_gpu ... ignored, needs a GPU",
             "test a::plain ... ignored",
+            "test a::as_root  ... ignored (not root)",
             "test result: ok. 12 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.10s",
             "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s",
             "     Summary [   0.230s] 45 tests run: 43 passed, 1 failed, 1 timed out, 2 skipped",
@@ -62,7 +65,7 @@ mod tests {
             count.see(line);
         }
         assert_eq!((count.passed, count.failed), (12 + 3 + 43 + 1, 2 + 2));
-        assert_eq!(count.skipped, ["a::needs_gpu: needs a GPU", "a::plain: no reason given"]);
+        assert_eq!(count.skipped, ["a::needs_gpu: needs a GPU", "a::plain: no reason given", "a::as_root: not root"]);
         assert_eq!(count.summary(), "59 passed, 4 failed");
     }
 }

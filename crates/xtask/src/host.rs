@@ -78,9 +78,13 @@ const APT_TEST: &[&str] = &[
     "pipewire-bin",
     "pipewire-pulse",
     "wireplumber",
+    "libasound2-plugins", // ALSA's way to them, in a card's stead
     "dbus",            // its parts speak over a bus of their own
     "coturn",          // a relay: where no direct path is open
     "tigervnc-viewer", // a peer in the benchmarks
+    "libfaketime",     // a clock that is stepped
+    "iproute2",        // a network of a test's own
+    "python3-venv",    // Schemathesis asks the API; it comes from PyPI
     "git",
 ];
 
@@ -90,14 +94,14 @@ sudo dnf install gcc gcc-c++ make pkgconf-pkg-config cmake alsa-lib-devel system
   gstreamer1-devel gstreamer1-plugins-base-devel gstreamer1-plugins-good gstreamer1-plugins-bad-free \\
   gstreamer1-plugins-ugly gstreamer1-plugin-libav qemu-system-x86 qemu-ui-dbus qemu-audio-dbus \\
   mesa-vulkan-drivers vulkan-loader libxkbcommon-x11 xorg-x11-server-Xvfb xorg-x11-xauth";
-const FEDORA_TEST: &str =
-    "sudo dnf install openbox memtest86+ qemu-img pulseaudio pulseaudio-utils coturn tigervnc chromium git";
+const FEDORA_TEST: &str = "sudo dnf install openbox memtest86+ qemu-img pulseaudio pulseaudio-utils coturn tigervnc chromium libfaketime iproute git";
 
 const ARCH: &str = "\
 sudo pacman -S --needed base-devel pkgconf cmake alsa-lib systemd-libs libxkbcommon wayland gstreamer gst-plugins-base \\
   gst-plugins-good gst-plugins-bad gst-plugins-ugly gst-libav qemu-system-x86 qemu-ui-dbus qemu-audio-dbus \\
   vulkan-swrast vulkan-icd-loader libxkbcommon-x11 xorg-server-xvfb xorg-xauth";
-const ARCH_TEST: &str = "sudo pacman -S --needed openbox memtest86+ qemu-img pulseaudio coturn tigervnc chromium git";
+const ARCH_TEST: &str = "sudo pacman -S --needed openbox memtest86+ qemu-img pulseaudio coturn tigervnc chromium libfaketime \
+  iproute2 python git";
 
 const MACOS: &str = "\
 xcode-select --install

@@ -10,6 +10,7 @@ mod foreign;
 mod host;
 mod icons;
 mod newer_qemu;
+mod schemathesis;
 mod setup;
 mod shell;
 mod stages;

@@ -3,7 +3,6 @@
 
 use crate::shell;
 use anyhow::{Context, Result, bail};
-use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -35,22 +34,13 @@ pub(crate) fn program(target: &Path) -> Result<PathBuf> {
     if !release.contains("VERSION_CODENAME=bookworm") {
         bail!("only Debian 12 has an older QEMU with a newer one in its backports");
     }
-    let folder = cache().unwrap_or_else(|| target.to_owned()).join("newer-qemu");
+    let folder = shell::cache().unwrap_or_else(|| target.to_owned()).join("newer-qemu");
     let program = folder.join(PROGRAM);
     if works(&program) {
         return Ok(program);
     }
     fetch(&folder).context("a newer QEMU could not be fetched")?;
     if works(&program) { Ok(program) } else { bail!("{} does not run here", program.display()) }
-}
-
-fn cache() -> Option<PathBuf> {
-    let folder = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?
-        .join("loco-cluster");
-    fs::create_dir_all(&folder).ok()?;
-    Some(folder)
 }
 
 /// Whether it starts and has the display.

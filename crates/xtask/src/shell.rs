@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -133,6 +134,16 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
     let metadata: serde_json::Value = serde_json::from_str(&text).context("cargo metadata did not write JSON")?;
     let path = metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?;
     Ok(path.into())
+}
+
+/// The user's folder for what was fetched and can be fetched again; nothing where there is none.
+pub(crate) fn cache() -> Option<PathBuf> {
+    let folder = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?
+        .join("loco-cluster");
+    fs::create_dir_all(&folder).ok()?;
+    Some(folder)
 }
 
 #[cfg(test)]

@@ -4,13 +4,17 @@ use crate::count::Count;
 use crate::host::Purpose;
 use crate::shell::{self, Stream};
 use crate::stages::Stages;
-use crate::{demo, foreign, newer_qemu, setup};
+use crate::{demo, foreign, newer_qemu, schemathesis, setup};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crate whose tests share one wall of nine guests: run alone and one after another.
 const WALL: &str = "loco-tests";
+/// Its test program that breaks things.
+const RECOVERY: &str = "recovery";
+/// Its test program that asks the API whatever its document allows and forbids.
+const CONTRACT: &str = "contract";
 
 /// The command.
 ///
@@ -52,7 +56,9 @@ pub(crate) fn run(stages: &mut Stages) -> Result<()> {
         let elsewhere = foreign::check(stages);
         let newer = newer_qemu_tests(stages, &mut count);
         let wall = stages.run("nine guests", || nine_guests(&mut count));
-        crates.and(elsewhere).and(newer).and(wall)
+        let faults = stages.run("faults and remedies", || run_alone(RECOVERY, &[], &mut count));
+        let contract = contract_tests(stages, &mut count);
+        crates.and(elsewhere).and(newer).and(wall).and(faults).and(contract)
     });
     if !count.skipped.is_empty() {
         println!("\nskipped:");
@@ -67,19 +73,49 @@ pub(crate) fn run(stages: &mut Stages) -> Result<()> {
 /// Runs the wall's test programs one after another. `cargo test -p` would choose the dependencies' features for that one
 /// crate and build most of them a second time; what the whole workspace's build made is run instead.
 fn nine_guests(count: &mut Count) -> Result<()> {
-    let programs = test_programs("tests", None)?;
+    let mut programs = test_programs("tests", None)?;
+    // These have stages of their own.
+    for apart in [RECOVERY, CONTRACT] {
+        let apart = test_programs("tests", Some(apart))?;
+        programs.retain(|program| !apart.contains(program));
+    }
     if programs.is_empty() {
         bail!("crate {WALL} has no test programs");
     }
-    let folder = shell::root()?.join("tests");
     let mut result = Ok(());
     for program in programs {
-        let mut command = Command::new(&program);
-        command.arg("--test-threads=1").current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder);
         // The first failure is told at the end; the others still run and are counted.
-        result = result.and(runner(&mut command, count));
+        result = result.and(run_one(&program, &[], count));
     }
     result
+}
+
+/// Runs one of the wall's test programs by its name.
+fn run_alone(name: &str, environment: &[(&str, &Path)], count: &mut Count) -> Result<()> {
+    let programs = test_programs("tests", Some(name))?;
+    let program = programs.first().with_context(|| format!("crate {WALL} has no test program {name}"))?;
+    run_one(program, environment, count)
+}
+
+fn run_one(program: &Path, environment: &[(&str, &Path)], count: &mut Count) -> Result<()> {
+    let folder = shell::root()?.join("tests");
+    let mut command = Command::new(program);
+    command.arg("--test-threads=1").current_dir(&folder).env("CARGO_MANIFEST_DIR", &folder);
+    command.envs(environment.iter().copied());
+    runner(&mut command, count)
+}
+
+/// The API against its document: generated requests too, where Schemathesis can be had.
+fn contract_tests(stages: &mut Stages, count: &mut Count) -> Result<()> {
+    let program = match schemathesis::program(&shell::target_directory()?) {
+        Ok(program) => Some(program),
+        Err(reason) => {
+            stages.skip("generated requests", format!("{reason:#}"));
+            None
+        }
+    };
+    let environment: Vec<(&str, &Path)> = program.iter().map(|path| ("LOCO_SCHEMATHESIS", path.as_path())).collect();
+    stages.run("the API's document", || run_alone(CONTRACT, &environment, count))
 }
 
 /// Runs the guests' tests once more, on a newer QEMU beside the system's.

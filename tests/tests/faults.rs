@@ -1,0 +1,51 @@
+//! docs/faults.md is true: every line of its tables names a test that there is, and every test of faults has a line.
+#![allow(clippy::panic, reason = "a test: a panic is its message")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+const COLUMNS: usize = 5;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The tests that a program lists by `alone!(name)`, each with the program's name before it.
+fn listed(program: &str, source: &str) -> BTreeSet<String> {
+    let names = source.split("alone!(").skip(1).filter_map(|rest| rest.split_once(')'));
+    names.map(|(name, _)| format!("{program} {name}")).collect()
+}
+
+fn source(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The cells of every line of a table, its head and its rule left out.
+fn lines(document: &str) -> Vec<Vec<String>> {
+    let rows = document
+        .lines()
+        .filter(|line| line.starts_with('|') && !line.starts_with("|--") && !line.starts_with("| fault |"));
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+#[test]
+fn every_fault_has_its_test_and_every_test_its_fault() {
+    let document = source("../docs/faults.md");
+    let lines = lines(&document);
+    assert!(lines.len() > 20, "the tables were not found");
+    let mut tests = listed("recovery", &source("tests/recovery/main.rs"));
+    tests.extend(listed("contract", &source("tests/contract/main.rs")));
+    let mut named = BTreeSet::new();
+    for line in &lines {
+        assert_eq!(line.len(), COLUMNS, "{line:?}");
+        assert!(line.iter().all(|cell| !cell.is_empty()), "an empty cell: {line:?}");
+        let classes = ["none", "network", "qemu", "client", "mixed", "as it is"];
+        assert!(classes.contains(&line[2].as_str()), "{:?} is no class: {line:?}", line[2]);
+        let test = line[4].trim_matches('`').to_owned();
+        assert!(tests.contains(&test), "{test:?} is no test: {tests:?}");
+        assert!(named.insert(test), "named twice: {line:?}");
+    }
+    let without: Vec<_> = tests.difference(&named).collect();
+    assert!(without.is_empty(), "tests without a line in docs/faults.md: {without:?}");
+}
