@@ -1,4 +1,4 @@
-//! Children that die with their parent, and their private run directory.
+//! Children that die with their parent, what the kernel says of them, and their private run directory.
 //!
 //! A child must not outlive us, also when we are killed with SIGKILL and can do nothing any more. On Linux the kernel
 //! does it (`PR_SET_PDEATHSIG`), with two traps that this crate knows: the signal is sent when the *thread* that forked
@@ -7,6 +7,8 @@
 
 mod run_dir;
 mod spawner;
+mod stat;
 
 pub use run_dir::{MAX_SOCKET_PATH, RunDir, RunDirError};
 pub use spawner::{DeathSignal, Spawner, terminate, terminate_and_wait};
+pub use stat::{ProcId, ProcStat};
