@@ -1,6 +1,7 @@
 //! A private directory for sockets and the like.
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -53,14 +54,27 @@ impl RunDir {
     /// # Errors
     /// When the directory cannot be made.
     pub fn create(name: &str) -> Result<Self, RunDirError> {
-        let base = std::env::var_os("XDG_RUNTIME_DIR")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute() && path.is_dir())
-            .unwrap_or_else(std::env::temp_dir);
-        Self::create_in(&base, name)
+        Self::create_in(&default_base(), name)
+    }
+
+    /// Those of this user under `name` whose owners live, where [`Self::create`] makes them, in the order of their names.
+    #[must_use]
+    pub fn living(name: &str) -> Vec<PathBuf> {
+        Self::living_in(&default_base(), name)
     }
 
     /// The same in a directory of the caller's choice.
+    #[must_use]
+    pub fn living_in(base: &Path, name: &str) -> Vec<PathBuf> {
+        let prefix = format!("{PREFIX}{name}-");
+        let entries = fs::read_dir(base).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        let mut found: Vec<_> = named.map(|entry| entry.path()).filter(|path| is_living(path)).collect();
+        found.sort();
+        found
+    }
+
+    /// The same as [`Self::create`] in a directory of the caller's choice.
     ///
     /// # Errors
     /// When the directory cannot be made.
@@ -109,6 +123,24 @@ impl Drop for RunDir {
     }
 }
 
+fn default_base() -> PathBuf {
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute() && path.is_dir())
+        .unwrap_or_else(std::env::temp_dir)
+}
+
+/// Whether it is a run directory of ours that a living process holds.
+fn is_living(path: &Path) -> bool {
+    let Ok(meta) = fs::symlink_metadata(path) else { return false };
+    let is_ours = meta.is_dir() && meta.uid() == rustix::process::getuid().as_raw() && meta.mode() & 0o777 == 0o700;
+    // A shared lock is asked for: it disturbs nobody who looks at the same time.
+    is_ours
+        && File::open(path.join(LOCK)).is_ok_and(|lock| {
+            flock(&lock, FlockOperation::NonBlockingLockShared).is_err_and(|e| e == Errno::WOULDBLOCK)
+        })
+}
+
 /// Removes the run directories in `base` whose owners are dead.
 fn sweep(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
@@ -140,5 +172,28 @@ fn is_stale(path: &Path) -> bool {
             begun && age.is_some_and(|age| age > UNLOCKED_IS_STALE_AFTER)
         }
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn only_those_of_living_owners_are_found() {
+        let base = tempfile::tempdir().expect("folder");
+        let (one, other) = (RunDir::create_in(base.path(), "demo"), RunDir::create_in(base.path(), "agent"));
+        let (one, _other) = (one.expect("one"), other.expect("other"));
+        assert_eq!(RunDir::living_in(base.path(), "demo"), [one.path()]);
+        // One whose owner died has its lock, and nobody holds it.
+        let dead = base.path().join("loco-demo-dead");
+        fs::create_dir(&dead).expect("folder");
+        fs::set_permissions(&dead, fs::Permissions::from_mode(0o700)).expect("mode");
+        File::create(dead.join(LOCK)).expect("lock");
+        assert_eq!(RunDir::living_in(base.path(), "demo"), [one.path()]);
+        drop(one);
+        assert!(RunDir::living_in(base.path(), "demo").is_empty());
     }
 }
