@@ -7,14 +7,18 @@
 
 use clap::Parser;
 use loco_media::{ReceiverStats, SendInputError, SessionState, Wake};
-use loco_model::api::{Endpoints, Instance};
+use loco_model::api::{Alert, Endpoints, Instance, Severity};
+use loco_model::failure::{FailureClass, Remedy};
 use loco_model::input::{KeysEvent, Pointer};
 use loco_model::look::instance_colour;
+use loco_model::recovery::{Attempt, Initiator, Outcome};
+use loco_model::usage::InputHolder;
 use loco_model::{InstanceId, InstanceState, Size};
-use loco_viewer::ViewArgs;
 use loco_viewer::app::Event;
 use loco_viewer::control::Update;
+use loco_viewer::plane::{Plane, identity};
 use loco_viewer::session::{Connector, Opened, Picture, Session};
+use loco_viewer::{Source, ViewArgs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -110,12 +114,12 @@ impl Town {
 }
 
 #[derive(Clone)]
-struct Source {
+struct Stream {
     newest: Arc<Mutex<Option<Town>>>,
     state: SessionState,
 }
 
-impl Session for Source {
+impl Session for Stream {
     fn take_picture(&self) -> Option<Box<dyn Picture>> {
         self.newest.lock().ok()?.take().map(|town| Box::new(town) as Box<dyn Picture>)
     }
@@ -149,7 +153,7 @@ struct Towns {
 impl Connector for Towns {
     fn open(&self, id: InstanceId, _endpoints: &Endpoints, wake: Arc<dyn Fn(Wake) + Send + Sync>) -> Opened {
         let newest = Arc::new(Mutex::new(None));
-        let source = Source { newest: Arc::clone(&newest), state: SessionState::Connected };
+        let source = Stream { newest: Arc::clone(&newest), state: SessionState::Connected };
         let (busy, ended) = (self.busy, Arc::clone(&self.ended));
         std::thread::spawn(move || {
             let colour = instance_colour(id);
@@ -178,6 +182,23 @@ impl Connector for Towns {
             }
         });
         Opened { session: Box::new(source), sound: None }
+    }
+}
+
+fn attempt(instance_id: InstanceId) -> Attempt {
+    Attempt {
+        id: "1".into(),
+        instance_id,
+        started_at_ms: 0,
+        ended_at_ms: None,
+        class: FailureClass::Qemu,
+        action: Remedy::RestartQemu,
+        initiator: Initiator::Agent,
+        is_override: false,
+        reason: Some("QEMU exited with signal 9".into()),
+        outcome: Outcome::Running,
+        detail: None,
+        evidence: None,
     }
 }
 
@@ -212,15 +233,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             if !live {
                 std::thread::sleep(Duration::from_millis(1500));
                 for (n, state, reason) in [
+                    (2, InstanceState::Stopped, "guest is paused"),
                     (4, InstanceState::Degraded, "9 fps"),
-                    (6, InstanceState::Recovering, "QEMU does not answer: restarting it from snapshot “desk”"),
+                    (6, InstanceState::Recovering, "guest is starting"),
+                    (7, InstanceState::Failed, "QEMU ends within a second of every start: no such disk"),
                     (8, InstanceState::Connecting, "UDP did not answer, trying TCP through the API server"),
                 ] {
                     if let Some(mut instance) = all.get(n).cloned() {
                         instance.state = state;
                         instance.reason = Some(reason.into());
+                        instance.attempts_left = Some(if n == 7 { 0 } else { 2 });
+                        instance.recovery = (n == 6).then(|| attempt(instance.id));
                         post(Event::Control(Update::One(instance)));
                     }
+                }
+                if let Some(mut instance) = all.get(1).cloned() {
+                    instance.input_holder = Some(InputHolder { viewer: "a".into(), name: "ada@desk".into() });
+                    post(Event::Control(Update::One(instance)));
+                }
+                if let Some(instance) = all.get(6) {
+                    post(Event::Control(Update::Attempt(Box::new(attempt(instance.id)))));
+                    let alert = Alert {
+                        id: "1".into(),
+                        at_ms: 0,
+                        ended_at_ms: None,
+                        severity: Severity::Warning,
+                        instance_id: Some(instance.id),
+                        title: "memory is short".into(),
+                        detail: Some("498 of 512 MB; it reaches its limit in 2 h".into()),
+                    };
+                    post(Event::Control(Update::Alert(alert)));
                 }
             }
             if let Some(seconds) = seconds {
@@ -233,7 +275,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 post(Event::Quit);
             }
         });
-        (Box::new(towns), "this computer".to_owned())
+        Source {
+            connector: Box::new(towns),
+            connection: "this computer".to_owned(),
+            plane: Plane::nowhere(identity(None)),
+        }
     })?;
     Ok(())
 }

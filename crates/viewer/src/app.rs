@@ -6,7 +6,10 @@ mod commands;
 mod draw;
 mod event;
 mod files;
+mod hands;
+mod notices;
 mod offscreen;
+mod orders;
 mod sound;
 mod view;
 mod wall;
@@ -17,24 +20,23 @@ pub use wall::{Fader, Tile, Wall};
 
 use crate::args::{Scaling, ViewArgs};
 use crate::error::ViewError;
-use crate::hud::{Mix, Toast};
-use crate::input::Router;
+use crate::hud::{Mix, Tone};
+use crate::input::{Follow, Hold, Router};
 use crate::pace::Pacer;
+use crate::plane::Plane;
 use crate::render::{Completion, Gpu, Renderer};
 use crate::scene::{Layout, View};
 use crate::session::Connector;
 use crate::sound::{Output, SoundConfig, SoundSystem};
 use loco_media::stats::{Histogram, Rate};
 use loco_model::{InstanceId, Size};
+use notices::{Note, Notices};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use offscreen::run as run_offscreen;
 pub(crate) use window::run as run_window;
-
-/// How long a toast stays.
-const TOAST: Duration = Duration::from_secs(5);
 
 /// Everything that the viewer knows.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, no state machine in disguise")]
@@ -65,6 +67,17 @@ pub struct App {
 
     connection: String,
     trouble: Option<String>,
+    /// The control plane answered once.
+    met: bool,
+    plane: Plane,
+    hold: Hold,
+    follow: Follow,
+    /// Where the focus was when it was last looked at.
+    focus_seen: Option<InstanceId>,
+    /// Names of the other viewers.
+    others: Vec<String>,
+    /// When the streams are looked at next.
+    look_at: Instant,
     master: Fader,
     output: Output,
     mix: Mix,
@@ -74,8 +87,9 @@ pub struct App {
     /// Drawings whose picture is the first of a flash.
     flashes: Vec<(u64, InstanceId)>,
     statistics_shown: bool,
-    toasts: Vec<(Toast, Instant)>,
-    toast_count: u64,
+    notices: Notices,
+    /// Whose menu was opened where, in points; not by its button.
+    menu_at: Option<(InstanceId, egui::Pos2)>,
     edges_until: Option<Instant>,
 
     dirty: Dirty,
@@ -121,6 +135,8 @@ pub struct Parts {
     pub connector: Box<dyn Connector>,
     /// Where we are connected to, for people.
     pub connection: String,
+    /// The way to the control plane.
+    pub plane: Plane,
 }
 
 impl App {
@@ -129,7 +145,7 @@ impl App {
     /// # Errors
     /// When no adapter can draw, or a thread cannot be started.
     pub fn new(parts: Parts, host: &mut dyn Host, size: Size, scale: f32) -> Result<Self, ViewError> {
-        let Parts { args, post, connector, connection } = parts;
+        let Parts { args, post, connector, connection, plane } = parts;
         let gpu = host.gpu(size, lost(&post))?;
         let renderer = Renderer::new(&gpu, size);
         let finished = Arc::clone(&post);
@@ -147,6 +163,8 @@ impl App {
         Ok(Self {
             scaling: args.scaling,
             full_screen: args.fullscreen,
+            follow: Follow::new(args.follow),
+            notices: Notices::new(args.reduced_motion),
             args,
             post,
             started: Instant::now(),
@@ -168,6 +186,12 @@ impl App {
             taken: Vec::new(),
             connection,
             trouble: None,
+            met: false,
+            hold: Hold::new(plane.me().clone()),
+            plane,
+            focus_seen: None,
+            others: Vec::new(),
+            look_at: Instant::now(),
             master,
             output,
             mix: Mix::default(),
@@ -175,8 +199,7 @@ impl App {
             devices_watched: false,
             flashes: Vec::new(),
             statistics_shown: false,
-            toasts: Vec::new(),
-            toast_count: 0,
+            menu_at: None,
             edges_until: None,
             dirty: Dirty { layout: true, hud: true, ground: true, shown: true },
             in_flight: false,
@@ -215,6 +238,7 @@ impl App {
             }
             Event::Session(id) => self.session_changed(host, id),
             Event::Control(update) => self.control(host, update),
+            Event::Answer(answer) => self.answered(host, answer),
             Event::Finished(work) => self.finished(work),
             Event::Sound => self.sound_changed(),
             Event::Automation(request) => self.command(host, request),
@@ -271,8 +295,11 @@ impl App {
 
     /// Says something in a line at the lower right.
     fn toast(&mut self, text: String) {
-        self.toast_count += 1;
-        self.toasts.push((Toast { number: self.toast_count, text }, Instant::now() + TOAST));
+        self.note(Note::new(Tone::Info, text));
+    }
+
+    fn note(&mut self, note: Note) {
+        self.notices.push(note, Instant::now());
         self.dirty.hud = true;
     }
 

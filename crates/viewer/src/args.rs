@@ -4,6 +4,7 @@ use loco_model::Size;
 use std::path::PathBuf;
 
 /// Arguments of the viewer.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct ViewArgs {
     /// Address of the control plane, for example http://127.0.0.1:3001
@@ -50,6 +51,18 @@ pub struct ViewArgs {
     #[arg(long, value_enum, default_value_t = Scaling::Sharp)]
     pub scaling: Scaling,
 
+    /// What others call this viewer [default: user@host]
+    #[arg(long, value_name = "NAME", env = "LOCO_VIEWER_NAME")]
+    pub name: Option<String>,
+
+    /// Follow the shared active list: its first entry has the focus, and the focus is put there
+    #[arg(long, env = "LOCO_FOLLOW")]
+    pub follow: bool,
+
+    /// Nothing fades or slides
+    #[arg(long, env = "LOCO_REDUCED_MOTION")]
+    pub reduced_motion: bool,
+
     /// Folder for screenshots [default: the pictures folder, else the current one]
     #[arg(long, value_name = "DIR")]
     pub screenshots: Option<PathBuf>,
@@ -81,6 +94,9 @@ impl ViewArgs {
             fullscreen: false,
             automation: None,
             scaling: Scaling::default(),
+            name: None,
+            follow: false,
+            reduced_motion: false,
             screenshots: None,
         }
     }

@@ -134,6 +134,13 @@ pub enum Order {
     },
     /// Pointer input, as if the window had given it.
     Pointer(PointerOrder),
+    /// Does what the instance's menu does.
+    Act {
+        /// Which.
+        tile: InstanceId,
+        /// What.
+        what: Act,
+    },
     /// From now on tells of every drawing that touches one of these; replaces what was watched before.
     Watch {
         /// What to watch.
@@ -143,6 +150,34 @@ pub enum Order {
     Unwatch,
     /// Ends the viewer.
     Quit,
+}
+
+/// What an instance's menu can do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Open it.
+    Menu,
+    /// Take the input, whoever has it.
+    Take,
+    /// Give it back.
+    Release,
+    /// Press Ctrl+Alt+Del.
+    ControlAltDelete,
+    /// Let the guest stand still.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Keep how it is, under the name of this moment.
+    Snapshot,
+    /// Go back to a snapshot.
+    Load(String),
+    /// Restart QEMU.
+    Restart,
+    /// Let it be repaired.
+    Recover,
+    /// Save what was seen before its last repair.
+    Evidence,
 }
 
 #[derive(Deserialize)]
@@ -253,9 +288,38 @@ async fn talk(stream: UnixStream, connection: u64, post: Post) {
     let _ = write.await;
 }
 
+impl Order {
+    /// The instances that it names.
+    fn tiles(&self) -> Vec<InstanceId> {
+        match self {
+            Self::Focus { tile }
+            | Self::Mute { tile, .. }
+            | Self::Volume { tile, .. }
+            | Self::Solo { tile, .. }
+            | Self::Act { tile, .. } => vec![*tile],
+            Self::Enlarge { tile } | Self::Key { tile, .. } => tile.iter().copied().collect(),
+            Self::Pointer(pointer) => pointer.tile.iter().copied().collect(),
+            Self::Watch { tiles } => tiles.iter().map(|tile| tile.id).collect(),
+            Self::Wall
+            | Self::Screenshot { .. }
+            | Self::Layout { .. }
+            | Self::Sound(_)
+            | Self::Statistics { .. }
+            | Self::Unwatch
+            | Self::Quit => Vec::new(),
+        }
+    }
+}
+
 fn parse(line: &str) -> Result<(u64, Order), (Option<u64>, String)> {
     match serde_json::from_str::<Line>(line) {
-        Ok(Line { id, order }) => Ok((id, order)),
+        Ok(Line { id, order }) => match order.tiles().into_iter().find(|tile| !tile.is_in_grid()) {
+            None => Ok((id, order)),
+            Some(tile) => {
+                let most = InstanceId::COUNT - 1;
+                Err((Some(id), format!("{tile} has no place on a wall: allowed are instance-0 to instance-{most}")))
+            }
+        },
         Err(error) => {
             let id = serde_json::from_str::<Value>(line).ok().and_then(|value| value["id"].as_u64());
             Err((id, error.to_string()))
@@ -282,6 +346,11 @@ mod tests {
             (
                 r#"{"id":1,"cmd":"pointer","motion":[3,-4]}"#,
                 Order::Pointer(PointerOrder { motion: Some([3.0, -4.0]), ..PointerOrder::default() }),
+            ),
+            (r#"{"id":1,"cmd":"act","tile":"instance-1","what":"take"}"#, Order::Act { tile: id(1), what: Act::Take }),
+            (
+                r#"{"id":1,"cmd":"act","tile":"instance-1","what":{"load":"desk"}}"#,
+                Order::Act { tile: id(1), what: Act::Load("desk".into()) },
             ),
             (
                 r#"{"id":1,"cmd":"watch","tiles":[{"id":"instance-1","rect":[0,1,2,3]}]}"#,

@@ -6,7 +6,9 @@ use futures::StreamExt as _;
 use loco_http::{Client, ClientError, TokenFile};
 use loco_media::RelayServer;
 use loco_model::InstanceId;
-use loco_model::api::{Event, Instance};
+use loco_model::api::{Alert, Event, Instance};
+use loco_model::recovery::Attempt;
+use loco_model::usage::Viewer;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +24,14 @@ pub enum Update {
     One(Instance),
     /// One is gone.
     Removed(InstanceId),
+    /// An attempt to repair was begun, or ended.
+    Attempt(Box<Attempt>),
+    /// An alert began or ended.
+    Alert(Alert),
+    /// The active list is another one.
+    Active(Vec<InstanceId>),
+    /// Viewers came, went, or told something new.
+    Viewers(Vec<Viewer>),
     /// The connection is lost; it is tried again by itself.
     Lost {
         /// Why, in words for a person.
@@ -145,11 +155,11 @@ fn update(event: Event) -> Option<Update> {
         }
         Event::Instance { instance } => instance.id.is_in_grid().then(|| Update::One(*instance)),
         Event::Removed { id } => id.is_in_grid().then_some(Update::Removed(id)),
-        Event::Attempt { .. }
-        | Event::Alert { .. }
-        | Event::Active { .. }
-        | Event::Viewers { .. }
-        | Event::Discovery { .. } => None,
+        Event::Attempt { attempt } => attempt.instance_id.is_in_grid().then(|| Update::Attempt(Box::new(attempt))),
+        Event::Alert { alert } => Some(Update::Alert(alert)),
+        Event::Active { active } => Some(Update::Active(active)),
+        Event::Viewers { viewers } => Some(Update::Viewers(viewers)),
+        Event::Discovery { .. } => None,
     }
 }
 

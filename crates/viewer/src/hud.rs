@@ -3,19 +3,23 @@
 
 mod bar;
 pub mod ground;
+mod menu;
 mod overlay;
 mod sound;
 mod style;
 mod tiles;
+mod toasts;
 
 use crate::args::Scaling;
 use crate::input::PointerMode;
+use crate::plane::TileOrder;
 use crate::scene::layout::{Layout, Place};
 use crate::scene::plate::Plate;
 use crate::sound::{DeviceInfo, Levels, Output};
 use crate::statistics::Sheet;
 use loco_model::InstanceId;
 
+pub use menu::id as tile_menu_id;
 pub use sound::Mix;
 pub use style::install;
 
@@ -54,6 +58,48 @@ pub enum Ask {
     Scaling(Scaling),
     /// Take a toast away.
     Dismiss(u64),
+    /// Put a line on the clipboard.
+    CopyText(String),
+    /// Take an instance's input, whoever has it.
+    Take(InstanceId),
+    /// Give it back.
+    Release(InstanceId),
+    /// Press what the window system would keep for itself.
+    ControlAltDelete(InstanceId),
+    /// Ask the control plane for something.
+    Order(InstanceId, TileOrder),
+    /// Keep how an instance is now.
+    Snapshot(InstanceId),
+    /// Save what was seen before an instance's last repair.
+    Evidence(InstanceId),
+    /// An instance's menu was opened.
+    MenuOpened(InstanceId),
+}
+
+/// Whose input an instance takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Everyone's, or this viewer's where there is no other.
+    Nobody,
+    /// This viewer's, and there are others.
+    Me,
+    /// Another viewer's, by its name.
+    Other(String),
+}
+
+/// How good or bad a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Good to know.
+    Info,
+    /// Something is well again.
+    Good,
+    /// Something is being done.
+    Busy,
+    /// Something is worse than it should be.
+    Warning,
+    /// Something does not work.
+    Bad,
 }
 
 /// One instance as the HUD needs it.
@@ -78,18 +124,35 @@ pub struct TileModel {
     pub pointer_mode: PointerMode,
     /// Something was ever seen of it.
     pub has_picture: bool,
+    /// Whose input it takes.
+    pub holder: Holder,
+    /// Attempts to repair it that are left in this hour; `None` while unknown.
+    pub attempts_left: Option<usize>,
+    /// Its guest stands still because someone wanted it to.
+    pub paused: bool,
+    /// Something was saved before its last repair.
+    pub has_evidence: bool,
+    /// Its snapshots; `None` until they were told.
+    pub snapshots: Option<Vec<String>>,
 }
 
 /// A short message at the lower right.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Toast {
     /// Tells it from others.
     pub number: u64,
+    /// Colour and icon.
+    pub tone: Tone,
     /// One line.
     pub text: String,
+    /// What can be done about it: what a button says, and what it asks for.
+    pub action: Option<(String, Ask)>,
+    /// While it comes and goes, 0..=1.
+    pub opacity: f32,
 }
 
 /// Everything that the HUD shows.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, no state machine in disguise")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct HudModel {
     /// Where everything lies.
@@ -128,6 +191,12 @@ pub struct HudModel {
     pub statistics: Option<Sheet>,
     /// Messages.
     pub toasts: Vec<Toast>,
+    /// Messages slide in.
+    pub slides: bool,
+    /// There is a control plane that can be asked.
+    pub orders: bool,
+    /// Whose menu was opened there (in points), and not by its button.
+    pub menu_at: Option<(InstanceId, egui::Pos2)>,
     /// Enlarged: plate and bar are slid in.
     pub edges: bool,
     /// The window fills the screen.
@@ -147,7 +216,7 @@ pub fn show(ui: &mut egui::Ui, model: &HudModel, ppp: f32) -> (Vec<Ask>, Vec<egu
     }
     bar::show(ui, model, &mut out);
     overlay::statistics(ui, model, &mut out);
-    overlay::toasts(ui, model, &mut out);
+    toasts::show(ui, model, &mut out);
     (out.asks, out.taken)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A process of its own. All it knows comes from the control plane's API and from the agents. One loop ([`app`]) takes
 //! events and draws; what it decides by is pure: where things lie ([`scene`]), who gets which input ([`input`]), how often
-//! is drawn ([`pace`]), what the numbers say ([`statistics`]).
+//! is drawn ([`pace`]), what the numbers say ([`statistics`]), how
+//! good a picture arrives ([`quality`]). What it tells and asks goes by [`plane`].
 
 pub mod app;
 mod args;
@@ -13,6 +14,8 @@ pub mod hud;
 pub mod input;
 pub mod marker;
 pub mod pace;
+pub mod plane;
+pub mod quality;
 pub mod render;
 pub mod scene;
 pub mod session;
@@ -24,8 +27,9 @@ pub use error::ViewError;
 
 use app::{Event, Parts, Post};
 use control::Update;
+use plane::Plane;
 use session::{Connector, WhepConnector};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 /// Runs the viewer on the calling thread, which must be the process's first one, until the window is closed.
 ///
@@ -37,23 +41,32 @@ pub fn run(args: ViewArgs) -> Result<(), ViewError> {
     let relay = control::open_relay(&args)?;
     let client = loco_http::Client::new(tokens.clone())
         .map_err(|error| ViewError::BadUrl { url: api.clone(), why: error.to_string() })?;
+    let me = plane::identity(args.name.as_deref());
     run_with(args, move |runtime, post| {
-        let connector = WhepConnector { runtime: runtime.clone(), tokens, relay };
+        let connector = WhepConnector { runtime: runtime.clone(), tokens, relay, viewer: me.viewer.clone() };
         let connection = control::place(&api);
+        let plane = Plane::open(runtime, client.clone(), api.clone(), me, Post::clone(&post));
         runtime.spawn(control::follow(client, api, move |update: Update| post(Event::Control(update))));
-        (Box::new(connector), connection)
+        Source { connector: Box::new(connector), connection, plane }
     })
 }
 
+/// Where instances, sessions and answers come from.
+pub struct Source {
+    /// Makes sessions.
+    pub connector: Box<dyn Connector>,
+    /// Where they are, for people.
+    pub connection: String,
+    /// Hears of this viewer, and is asked.
+    pub plane: Plane,
+}
+
 /// Runs the viewer on instances and sessions that the caller makes; the loop, the window and the drawing are the same.
-/// `source` is called once; it returns what makes sessions, and where they are for people.
+/// `source` is called once.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run_with(
-    args: ViewArgs,
-    source: impl FnOnce(&tokio::runtime::Handle, Post) -> (Box<dyn Connector>, String),
-) -> Result<(), ViewError> {
+pub fn run_with(args: ViewArgs, source: impl FnOnce(&tokio::runtime::Handle, Post) -> Source) -> Result<(), ViewError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("viewer")
@@ -63,6 +76,7 @@ pub fn run_with(
     let handle = runtime.handle().clone();
     let socket = args.automation.clone();
     let offscreen = args.offscreen;
+    let goodbye = OnceLock::new();
     let prepare = |post: Post| -> Result<Parts, ViewError> {
         if let Some(path) = &args.automation {
             let listener = {
@@ -72,8 +86,9 @@ pub fn run_with(
             handle.spawn(automation::serve(listener, Arc::clone(&post)));
         }
         handle.spawn(quit_on_signal(Arc::clone(&post)));
-        let (connector, connection) = source(&handle, Arc::clone(&post));
-        Ok(Parts { args, post, connector, connection })
+        let Source { connector, connection, plane } = source(&handle, Arc::clone(&post));
+        let _ = goodbye.set(plane.goodbye());
+        Ok(Parts { args, post, connector, connection, plane })
     };
     let result = if offscreen {
         let (sender, events) = mpsc::channel();
@@ -88,6 +103,9 @@ pub fn run_with(
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::warn!(path = %path.display(), %error, "the automation socket stays");
+    }
+    if let Some(goodbye) = goodbye.into_inner() {
+        runtime.block_on(goodbye);
     }
     // Sessions say goodbye on it; what does not end soon is cut off.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -3,6 +3,7 @@
 pub mod layout;
 pub mod plate;
 pub mod region;
+pub mod words;
 
 pub use layout::{Layout, Place, View};
 pub use plate::Plate;

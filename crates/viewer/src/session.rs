@@ -8,6 +8,7 @@ use loco_media::{
 };
 use loco_model::api::Endpoints;
 use loco_model::input::{KeysEvent, Pointer};
+use loco_model::usage::VIEWER_HEADER;
 use loco_model::{InstanceId, Size};
 use std::sync::Arc;
 use std::time::Instant;
@@ -110,6 +111,8 @@ pub struct WhepConnector {
     pub tokens: loco_http::TokenFile,
     /// Carries the media where no direct way is open.
     pub relay: Option<RelayServer>,
+    /// This viewer's id, by which agents know whose input it is.
+    pub viewer: String,
 }
 
 impl Connector for WhepConnector {
@@ -118,6 +121,7 @@ impl Connector for WhepConnector {
         // The token is wanted bare there; `authorization` is the only way to see it.
         config.token = self.tokens.current().authorization().strip_prefix("Bearer ").map(str::to_owned);
         config.relay.clone_from(&self.relay);
+        config.headers.push((VIEWER_HEADER.to_owned(), self.viewer.clone()));
         let sound = match loco_media::sound::packet_ring() {
             Ok((writer, reader)) => {
                 config.sound = Some(Box::new(SoundSink(writer)));

@@ -2,6 +2,7 @@
 //!
 //! Every line comes from a counter; what was not measured is left out or shown as a dash.
 
+use crate::quality::{self, Quality};
 use loco_media::ReceiverStats;
 use loco_media::sound::ReaderStats;
 use loco_media::stats::Percentiles;
@@ -68,6 +69,8 @@ pub struct TileNumbers {
     pub name: String,
     /// How it is.
     pub state: InstanceState,
+    /// How good its picture arrives; `None` before the first.
+    pub quality: Option<Quality>,
     /// The session's own.
     pub session: ReceiverStats,
     /// Pictures drawn in a second.
@@ -96,38 +99,6 @@ pub struct WallNumbers {
     pub device: Percentiles,
     /// Share of one core that this process uses.
     pub cores: Option<f32>,
-}
-
-/// How good a connection is, in a word with its reason.
-#[must_use]
-pub fn quality(state: InstanceState, session: &ReceiverStats) -> (&'static str, String) {
-    if !matches!(state, InstanceState::Live | InstanceState::Degraded) {
-        return ("lost", state.word().to_lowercase());
-    }
-    let sent = session.packets_received + session.packets_lost;
-    let loss_percent = if sent > 0 { session.packets_lost as f64 * 100.0 / sent as f64 } else { 0.0 };
-    let network = session.network.p95_ms.unwrap_or(0.0);
-    let round_trip = session.round_trip_ms.unwrap_or(0.0);
-    let behind = match (session.fps_sent, session.fps_decoded) {
-        (Some(sent), Some(decoded)) if sent > 5.0 => 1.0 - decoded / sent,
-        _ => 0.0,
-    };
-    let levels = [("poor", 5.0, 0.5, 300.0, 250.0), ("fair", 1.0, 0.2, 120.0, 120.0), ("good", 0.1, 0.05, 50.0, 50.0)];
-    for (word, loss, late, round_trip_limit, network_limit) in levels {
-        if loss_percent > loss {
-            return (word, format!("{loss_percent:.1} % of packets lost"));
-        }
-        if behind > late {
-            return (word, format!("{:.0} % of pictures missing", behind * 100.0));
-        }
-        if round_trip > round_trip_limit {
-            return (word, format!("round trip {round_trip:.0} ms"));
-        }
-        if network > network_limit {
-            return (word, format!("network {network:.0} ms"));
-        }
-    }
-    ("excellent", "nothing lost, nothing late".to_owned())
 }
 
 /// One number with `digits` behind the point and a unit; a dash where it is unknown.
@@ -173,12 +144,12 @@ fn repaired(session: &ReceiverStats) -> String {
 #[must_use]
 pub fn tile_sheet(tile: &TileNumbers, wall: &WallNumbers, traces: Vec<Trace>) -> Sheet {
     let s = &tile.session;
-    let (word, why) = quality(tile.state, s);
+    let quality = tile.quality.as_ref().map(|q| format!("{}: {}", quality::word(q.level), q.reason));
     let size = s.size.map_or_else(|| "–".to_owned(), |size| format!("{} × {}", size.width, size.height));
     let sent = s.packets_received + s.packets_lost;
     let loss = if sent > 0 { s.packets_lost as f64 * 100.0 / sent as f64 } else { 0.0 };
     let mut lines = vec![
-        ("Quality".to_owned(), format!("{word}: {why}")),
+        ("Quality".to_owned(), quality.unwrap_or_else(|| "–".to_owned())),
         ("Stream".to_owned(), format!("{size} {}", s.codec.as_deref().unwrap_or("–"))),
         ("Frames sent".to_owned(), number(s.fps_sent, 1, " fps")),
         ("Frames received".to_owned(), number(s.fps_received, 1, " fps")),
@@ -268,6 +239,7 @@ mod tests {
                 ..ReceiverStats::default()
             },
             fps_shown: Some(28.0),
+            quality: Some(quality::assess(&quality::Signs::default())),
             ..TileNumbers::default()
         }
     }
@@ -291,21 +263,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
         }
-    }
-
-    #[test]
-    fn quality_names_its_reason() {
-        let with = |change: fn(&mut ReceiverStats)| {
-            let mut session = tile().session;
-            change(&mut session);
-            let (word, why) = quality(InstanceState::Live, &session);
-            format!("{word}: {why}")
-        };
-        assert_eq!(with(|_| ()), "excellent: nothing lost, nothing late");
-        assert_eq!(with(|s| s.packets_lost = 300), "fair: 2.9 % of packets lost");
-        assert_eq!(with(|s| s.fps_decoded = Some(10.0)), "poor: 67 % of pictures missing");
-        assert_eq!(with(|s| s.round_trip_ms = Some(80.0)), "good: round trip 80 ms");
-        assert_eq!(quality(InstanceState::Failed, &tile().session).0, "lost");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use loco_model::look::{DARK, Rgb, instance_colour};
 use loco_model::{InstanceId, InstanceState, Size};
 use loco_viewer::app::{Event, Post};
 use loco_viewer::control::Update;
+use loco_viewer::plane::{Plane, identity};
 use loco_viewer::session::{Connector, Opened, Picture, Session};
-use loco_viewer::{ViewArgs, ViewError, run_with};
+use loco_viewer::{Source, ViewArgs, ViewError, run_with};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -143,7 +144,8 @@ impl Viewer {
         let thread = std::thread::spawn(move || {
             run_with(args, move |_, post| {
                 posts.send(post).unwrap();
-                (Box::new(Maker { links, got: got_sender }), "a test".to_owned())
+                let connector = Box::new(Maker { links, got: got_sender });
+                Source { connector, connection: "a test".to_owned(), plane: Plane::nowhere(identity(None)) }
             })
         });
         let post = posted.recv_timeout(PATIENCE).expect("the viewer starts");
@@ -294,7 +296,10 @@ fn the_wall_is_drawn_as_it_should_look() {
 fn nothing_is_drawn_while_nothing_changes_and_only_the_change_when_it_does() {
     let mut viewer = Viewer::start(1);
     viewer.links[0].show(Made::new(VGA, GREEN));
-    let mut before = viewer.all_shown()["drawn"].as_u64().unwrap();
+    viewer.all_shown();
+    // Its level is on the plate.
+    let level = viewer.wall_when("a level", |wall| !wall["tiles"][0]["quality"].is_null());
+    let mut before = level["drawn"].as_u64().unwrap();
     // What start-up left to draw is over when two looks 200 ms apart agree.
     loop {
         std::thread::sleep(Duration::from_millis(200));

@@ -2,10 +2,11 @@
 
 use super::event::Host;
 use super::files::write_png;
+use super::notices::Note;
 use super::{App, Event, Fader};
 use crate::control::Update;
 use crate::error::ViewError;
-use crate::hud::Ask;
+use crate::hud::{Ask, Tone};
 use crate::input::router::Surroundings;
 use crate::input::{Action, Command, Input};
 use crate::scene::View;
@@ -19,12 +20,22 @@ use std::time::{Duration, Instant};
 /// How long after an input a picture counts as its answer.
 const ANSWER: Duration = Duration::from_millis(150);
 
+/// Key of what is said about the control plane.
+const PLANE: &str = "control plane";
+
 impl App {
     /// The control plane said something.
     pub(super) fn control(&mut self, host: &mut dyn Host, update: Update) {
         match update {
             Update::All(instances) => {
-                self.trouble = None;
+                if self.trouble.take().is_some() && self.met {
+                    self.note(Note::new(Tone::Good, "The control plane answers again").keyed(PLANE));
+                }
+                self.met = true;
+                let mut deeds = Vec::new();
+                self.hold.set_speaks(self.plane.is_somewhere(), &mut deeds);
+                self.carry(host, deeds);
+                self.follow.restart();
                 for id in InstanceId::all().filter(|id| !instances.iter().any(|i| i.id == *id)) {
                     self.remove(host, id);
                 }
@@ -34,7 +45,11 @@ impl App {
             }
             Update::One(instance) => self.set(host, instance),
             Update::Removed(id) => self.remove(host, id),
-            Update::Lost { reason } => self.trouble = Some(reason),
+            Update::Lost { reason } => self.plane_lost(host, reason),
+            Update::Attempt(attempt) => self.heard_attempt(&attempt),
+            Update::Alert(alert) => self.heard_alert(&alert),
+            Update::Active(active) => self.heard_active(host, active),
+            Update::Viewers(viewers) => self.heard_viewers(viewers),
             Update::Refused { status } => {
                 self.ended.get_or_insert(Err(ViewError::Refused {
                     url: self.args.api.clone(),
@@ -46,7 +61,27 @@ impl App {
         self.dirty.layout = true;
     }
 
+    /// The control plane does not answer: the wall goes on.
+    fn plane_lost(&mut self, host: &mut dyn Host, reason: String) {
+        if self.trouble.is_none() && self.met {
+            let line = format!("The control plane does not answer ({reason}); the pictures go on");
+            self.note(Note::new(Tone::Warning, line).keyed(PLANE));
+        }
+        self.trouble = Some(reason);
+        let mut deeds = Vec::new();
+        self.hold.set_speaks(false, &mut deeds);
+        self.carry(host, deeds);
+    }
+
     fn set(&mut self, host: &mut dyn Host, instance: Instance) {
+        let id = instance.id;
+        let mut deeds = Vec::new();
+        self.hold.heard(id, instance.input_holder.clone(), &mut deeds);
+        self.set_tile(host, instance);
+        self.carry(host, deeds);
+    }
+
+    fn set_tile(&mut self, host: &mut dyn Host, instance: Instance) {
         let id = instance.id;
         if self.wall.set(instance, self.connector.as_ref(), &self.sound, &self.post) {
             self.session_changed(host, id);
@@ -58,6 +93,7 @@ impl App {
             let mut actions = Vec::new();
             self.router.removed(id, &mut actions);
             self.act(host, actions);
+            self.hold.removed(id);
             self.renderer.forget_picture(id);
         }
     }
@@ -77,13 +113,17 @@ impl App {
             self.router.session_changed(id, connected, &mut actions);
             self.act(host, actions);
         }
-        // Colour, plate and message follow the state.
+        // Colour, plate and message follow the state; others are told of it.
         self.style_pictures();
         self.dirty.hud = true;
+        self.look_at = Instant::now();
     }
 
     /// Takes what a person did.
     pub fn input(&mut self, host: &mut dyn Host, input: Input) {
+        if input == Input::FocusLost {
+            self.hold.went_away(self.router.focus(), self.clock());
+        }
         let mut actions = Vec::new();
         let around = Surroundings {
             layout: &self.layout,
@@ -118,8 +158,8 @@ impl App {
     pub(super) fn act(&mut self, host: &mut dyn Host, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Keys(id, event) => self.send(id, |session| session.send_keys(event)),
-                Action::Pointer(id, pointer) => self.send(id, |session| session.send_pointer(pointer)),
+                Action::Keys(id, event) => self.give_keys(host, id, event),
+                Action::Pointer(id, pointer) => self.give_pointer(host, id, pointer),
                 Action::Focused(id) => {
                     if matches!(self.view, View::Enlarged(_)) {
                         self.set_view(View::Enlarged(id));
@@ -131,13 +171,17 @@ impl App {
                 Action::Captured(captured) => {
                     host.capture(captured);
                     self.dirty.hud = true;
+                    if captured {
+                        self.wants_input(host);
+                    }
                 }
                 Action::Do(command) => self.carry_out(host, command),
             }
         }
+        self.focus_moved();
     }
 
-    fn send(
+    pub(super) fn send(
         &mut self,
         id: InstanceId,
         how: impl FnOnce(&dyn crate::session::Session) -> Result<(), loco_media::SendInputError>,
@@ -160,6 +204,8 @@ impl App {
             Command::Mute(id) => self.toggle_mute(id),
             Command::Solo(id) => self.toggle_solo(id),
             Command::PointerMode(..) => self.dirty.hud = true,
+            Command::Take(id) => self.take(host, id),
+            Command::Menu(id, at_pointer) => self.open_menu(id, at_pointer),
         }
     }
 
@@ -196,7 +242,15 @@ impl App {
                 self.scaling = scaling;
                 self.dirty.layout = true;
             }
-            Ask::Dismiss(number) => self.toasts.retain(|(toast, _)| toast.number != number),
+            Ask::Take(id) => self.take(host, id),
+            Ask::Release(id) => self.release(host, id),
+            Ask::ControlAltDelete(id) => self.control_alt_delete(host, id),
+            Ask::Order(id, order) => self.order_for(id, order),
+            Ask::Snapshot(id) => self.snapshot(id),
+            Ask::Evidence(id) => self.save_evidence(id),
+            Ask::MenuOpened(id) => self.menu_opened(id),
+            Ask::CopyText(text) => host.copy(text),
+            Ask::Dismiss(number) => self.notices.dismiss(number),
         }
         self.act(host, actions);
         self.dirty.hud = true;

@@ -3,13 +3,16 @@
 use super::event::Host;
 use super::view::latency_ms;
 use super::{App, Fader, Tile};
-use crate::automation::{Order, PointerOrder, Reply, Request, SoundOrder, WatchTile};
-use crate::hud::Mix;
+use crate::automation::{Act, Order, PointerOrder, Reply, Request, SoundOrder, WatchTile};
+use crate::hud::{Mix, Toast, Tone};
 use crate::input::{Input, PointerMode};
+use crate::plane::TileOrder;
 use crate::render::completion::Deliver;
 use crate::scene::View;
 use crate::sound::Output;
 use base64::Engine as _;
+use loco_model::failure::Remedy;
+use loco_model::recovery::RecoverOrder;
 use loco_model::{InstanceId, Rect};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -34,6 +37,17 @@ impl Watch {
             }));
         })
     }
+}
+
+fn describe_toast(toast: &Toast) -> Value {
+    let tone = match toast.tone {
+        Tone::Info => "info",
+        Tone::Good => "good",
+        Tone::Busy => "busy",
+        Tone::Warning => "warning",
+        Tone::Bad => "bad",
+    };
+    json!({ "text": toast.text, "tone": tone, "action": toast.action.as_ref().map(|(label, _)| label) })
 }
 
 fn four(rect: Rect) -> [u32; 4] {
@@ -122,12 +136,33 @@ impl App {
                 return Ok(json!({ "injected_at_us": at_us }));
             }
             Order::Pointer(pointer) => return self.point(host, &pointer),
+            Order::Act { tile, what } => {
+                self.known(tile)?;
+                self.do_act(host, tile, what);
+            }
             Order::Unwatch => self.watches.retain(|watch| watch.connection != connection),
             Order::Screenshot { .. } | Order::Watch { .. } | Order::Quit => {}
         }
         self.act(host, actions);
         self.dirty.hud = true;
         Ok(Value::Null)
+    }
+
+    fn do_act(&mut self, host: &mut dyn Host, tile: InstanceId, what: Act) {
+        let recover = |action| TileOrder::Recover(RecoverOrder { action, is_override: false });
+        match what {
+            Act::Menu => self.open_menu(tile, false),
+            Act::Take => self.take(host, tile),
+            Act::Release => self.release(host, tile),
+            Act::ControlAltDelete => self.control_alt_delete(host, tile),
+            Act::Pause => self.order_for(tile, TileOrder::Pause),
+            Act::Resume => self.order_for(tile, TileOrder::Resume),
+            Act::Snapshot => self.snapshot(tile),
+            Act::Load(name) => self.order_for(tile, TileOrder::Load(name)),
+            Act::Restart => self.order_for(tile, recover(Some(Remedy::RestartQemu))),
+            Act::Recover => self.order_for(tile, recover(None)),
+            Act::Evidence => self.save_evidence(tile),
+        }
     }
 
     fn sound_order(&mut self, order: &SoundOrder) -> Result<Value, String> {
@@ -238,6 +273,11 @@ impl App {
             "record_ms": self.numbers.record.percentiles(now),
             "device_ms": self.numbers.device.percentiles(now),
             "trouble": self.trouble,
+            "viewer": self.plane.me().viewer,
+            "others": self.others,
+            "active": self.follow.active(),
+            "follows": self.follow.is_on(),
+            "toasts": self.notices.toasts(now).iter().map(describe_toast).collect::<Vec<_>>(),
             "sound": self.describe_sound(),
             "tiles": tiles,
         })
@@ -249,11 +289,21 @@ impl App {
         let latency = latency_ms(&numbers);
         let session = numbers.session;
         let focused = self.router.focus() == Some(id);
+        let plate = tile.plate();
         json!({
             "id": id,
             "name": tile.instance.name,
             "state": numbers.state,
-            "message": tile.plate().message.map(|message| message.line),
+            "note": plate.note,
+            "title": plate.message.as_ref().map(|message| &message.title),
+            "message": plate.message.as_ref().map(|message| &message.line),
+            "quality": tile.gauge.quality().map(|q| json!({ "level": q.level, "reason": q.reason })),
+            "fault": tile.gauge.fault(),
+            "holder": self.hold.holder(id),
+            "holds": self.hold.is_mine(id),
+            "recovery": tile.instance.recovery,
+            "attempts_left": tile.instance.attempts_left,
+            "snapshots": tile.snapshots,
             "picture": place.filter(|_| tile.has_picture).map(|place| four(place.picture)),
             "tile": place.map_or([0; 4], |place| four(place.tile)),
             "focused": focused,

@@ -3,6 +3,7 @@
 use super::commands::Watch;
 use super::event::Host;
 use super::{App, lost, pacer};
+use crate::quality::LOOK;
 use crate::render::completion::Deliver;
 use crate::render::gpu::Shown;
 use crate::render::{Finished, ReadBack};
@@ -39,7 +40,7 @@ impl App {
             self.ended.get_or_insert(Err(error));
             return None;
         }
-        self.pass_time(now);
+        self.pass_time(host, now);
         if self.in_flight || (self.hidden && self.watches.is_empty() && self.waiting_reads.is_empty()) {
             return self.next_turn(now, None);
         }
@@ -80,18 +81,27 @@ impl App {
     }
 
     fn next_turn(&self, now: Instant, due: Option<Instant>) -> Option<Instant> {
-        let toasts = self.toasts.iter().map(|(_, until)| *until).min();
+        let toasts = self.notices.next(now).filter(|_| !self.hidden);
+        let hold = self.hold.next().map(|at| self.started + at);
         let sample = self.statistics_shown.then(|| self.numbers.next_sample.unwrap_or(now)).filter(|_| !self.hidden);
         // With a drawing in flight its end turns the loop.
         let due = due.filter(|_| !self.in_flight);
-        [due, toasts, sample, self.edges_until, self.wake_at].into_iter().flatten().min()
+        [due, toasts, sample, hold, Some(self.look_at), self.edges_until, self.wake_at].into_iter().flatten().min()
     }
 
-    /// Ends what has its time: toasts, slid-in edges; samples the numbers that are shown.
-    fn pass_time(&mut self, now: Instant) {
-        let before = self.toasts.len();
-        self.toasts.retain(|(_, until)| now < *until);
-        self.dirty.hud |= before != self.toasts.len();
+    /// Ends what has its time: toasts, slid-in edges, held input; looks at the streams; samples the numbers that are
+    /// shown.
+    fn pass_time(&mut self, host: &mut dyn Host, now: Instant) {
+        self.dirty.hud |= self.notices.pass(now);
+        if self.hold.next().is_some_and(|at| self.started + at <= now) {
+            let mut deeds = Vec::new();
+            self.hold.pass(self.clock(), &mut deeds);
+            self.carry(host, deeds);
+        }
+        if self.look_at <= now {
+            self.look_at = now + LOOK;
+            self.look(now);
+        }
         if self.edges_until.is_some_and(|until| until <= now) {
             self.edges_until = None;
             self.dirty.hud = true;
@@ -148,6 +158,10 @@ impl App {
         let drawing = self.numbers.draw_count + 1;
         self.drawn.push((drawing, id, picture.decoded()));
         self.see_marker(id, picture.as_ref(), drawing);
+        if first {
+            // Whether there is one decides how good it is.
+            self.look_at = now;
+        }
         if first || resized {
             self.dirty.layout = true;
             self.lay_out();
@@ -156,6 +170,9 @@ impl App {
 
     fn show_hud(&mut self, host: &mut dyn Host, now: Instant) {
         self.dirty.hud = false;
+        if !self.hud.any_popup_open() {
+            self.menu_at = None;
+        }
         let model = self.model();
         let scale = self.scale;
         let (mut asks, mut taken) = (Vec::new(), Vec::new());

@@ -3,6 +3,7 @@
 use crate::automation::Request;
 use crate::control::Update;
 use crate::error::ViewError;
+use crate::plane::Answer;
 use crate::render::{Finished, Gpu};
 use loco_model::{InstanceId, Size};
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub enum Event {
     Session(InstanceId),
     /// The control plane said something.
     Control(Update),
+    /// The control plane answered.
+    Answer(Answer),
     /// The device is done with a drawing.
     Finished(Finished),
     /// A meter moved, or the sound's state changed.

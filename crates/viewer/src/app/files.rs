@@ -1,35 +1,30 @@
 //! Screenshots on disk.
 
 use crate::render::ReadBack;
+use loco_model::time::Utc;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where a screenshot goes: the folder given, else the pictures folder, else the current one.
-pub(super) fn screenshot_path(folder: Option<&Path>, what: &str) -> PathBuf {
+/// Where files go: the folder given, else the pictures folder, else the current one.
+pub(super) fn folder(given: Option<&Path>) -> PathBuf {
     let pictures = || {
         let home = std::env::var_os("HOME").map(PathBuf::from)?;
         Some(home.join("Pictures")).filter(|folder| folder.is_dir())
     };
-    let folder = folder.map(Path::to_owned).or_else(pictures).unwrap_or_default();
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    folder.join(format!("{what}-{}.png", stamp(seconds)))
+    given.map(Path::to_owned).or_else(pictures).unwrap_or_default()
 }
 
-/// `20261121-101628` (UTC). Days to a date as in Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn stamp(unix_seconds: u64) -> String {
-    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{:02}", second % 60)
+/// Where a screenshot goes.
+pub(super) fn screenshot_path(given: Option<&Path>, what: &str) -> PathBuf {
+    folder(given).join(format!("{what}-{}.png", now_stamp()))
+}
+
+/// This second, as files' names have it (UTC).
+pub(super) fn now_stamp() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Utc::of_ms(u64::try_from(now.as_millis()).unwrap_or_default()).stamp()
 }
 
 /// Writes what was read back as PNG.
@@ -48,14 +43,6 @@ pub(super) fn write_png(path: &Path, picture: &ReadBack) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stamps() {
-        assert_eq!(stamp(0), "19700101-000000");
-        assert_eq!(stamp(951_782_399), "20000228-235959");
-        assert_eq!(stamp(951_782_400), "20000229-000000");
-        assert_eq!(stamp(1_795_256_188), "20261121-101628");
-    }
 
     #[test]
     fn a_path_that_cannot_be_written_is_named() {

@@ -1,7 +1,7 @@
 //! From what is known to what is seen: layout, styles, the HUD's model.
 
 use super::{App, Tile};
-use crate::hud::{HudModel, TileModel, ground};
+use crate::hud::{Holder, HudModel, TileModel, ground};
 use crate::render::PictureStyle;
 use crate::scene::layout::{Layout, LayoutInput, View};
 use crate::scene::plate::{self, is_shown_live};
@@ -78,6 +78,11 @@ impl App {
                 volume: fader.volume,
                 pointer_mode: self.router.pointer_mode(id),
                 has_picture: tile.has_picture,
+                holder: self.holder_of(id),
+                attempts_left: tile.instance.attempts_left,
+                paused: plate::is_paused(&tile.instance),
+                has_evidence: tile.evidence.is_some(),
+                snapshots: tile.snapshots.clone(),
             })
         };
         HudModel {
@@ -98,10 +103,22 @@ impl App {
             master_levels: self.sound.master_levels(),
             loudness: self.sound.master_loudness(),
             statistics: self.statistics_shown.then(|| self.sheet()),
-            toasts: self.toasts.iter().map(|(toast, _)| toast.clone()).collect(),
+            toasts: self.notices.toasts(Instant::now()),
+            slides: !self.args.reduced_motion,
+            orders: self.plane.is_somewhere(),
+            menu_at: self.menu_at,
             edges: self.edges_until.is_some(),
             full_screen: self.full_screen,
             scaling: self.scaling,
+        }
+    }
+
+    /// Whose input an instance takes, as far as that is worth showing.
+    fn holder_of(&self, id: InstanceId) -> Holder {
+        match self.hold.other(id) {
+            Some(other) => Holder::Other(other.name.clone()),
+            None if self.hold.is_mine(id) && !self.others.is_empty() => Holder::Me,
+            None => Holder::Nobody,
         }
     }
 
@@ -122,6 +139,7 @@ impl App {
         TileNumbers {
             name: tile.instance.name.clone(),
             state: tile.plate().state,
+            quality: tile.gauge.quality().cloned(),
             session: tile.session().map(crate::session::Session::stats).unwrap_or_default(),
             fps_shown: tile.shown.per_second(now),
             draw: tile.draw.percentiles(now),

@@ -2,7 +2,9 @@
 
 use super::event::{Event, Post};
 use crate::marker::Pairing;
+use crate::quality::Gauge;
 use crate::scene::Plate;
+use crate::scene::plate::Told;
 use crate::session::{Connector, Session};
 use crate::sound::SoundSystem;
 use crate::statistics::Trace;
@@ -60,6 +62,14 @@ pub struct Tile {
     pub marker: Pairing,
     /// The last minute: pictures shown, bit rate, latency.
     pub traces: [Trace; 3],
+    /// How good its picture arrives.
+    pub gauge: Gauge,
+    /// The attempt to repair it that is being made, and when it was first heard of here.
+    pub recovering: Option<(String, Instant)>,
+    /// The last attempt before which something was saved.
+    pub evidence: Option<String>,
+    /// Its snapshots; `None` until they were asked for.
+    pub snapshots: Option<Vec<String>>,
 }
 
 impl Tile {
@@ -75,6 +85,10 @@ impl Tile {
             draw: Histogram::default(),
             marker: Pairing::default(),
             traces: ["shown, fps", "kbit/s", "latency, ms"].map(Trace::new),
+            gauge: Gauge::default(),
+            recovering: None,
+            evidence: None,
+            snapshots: None,
         }
     }
 
@@ -87,7 +101,23 @@ impl Tile {
     /// What is said about it.
     #[must_use]
     pub fn plate(&self) -> Plate {
-        Plate::new(&self.instance, self.state.as_ref(), self.has_picture)
+        Plate::new(&Told {
+            instance: &self.instance,
+            session: self.state.as_ref(),
+            has_picture: self.has_picture,
+            quality: self.gauge.quality(),
+            recovering_for: self.recovering.as_ref().map(|(_, since)| since.elapsed()),
+            evidence: self.evidence.is_some(),
+        })
+    }
+
+    /// Keeps since when it is being repaired.
+    fn note_recovery(&mut self) {
+        self.recovering = match (&self.instance.recovery, self.recovering.take()) {
+            (Some(attempt), Some((id, since))) if attempt.id == id => Some((id, since)),
+            (Some(attempt), _) => Some((attempt.id.clone(), Instant::now())),
+            (None, _) => None,
+        };
     }
 
     /// Whether the session stands.
@@ -118,12 +148,12 @@ impl Wall {
     /// One of them.
     #[must_use]
     pub fn tile(&self, id: InstanceId) -> Option<&Tile> {
-        self.tiles[id.index()].as_ref()
+        self.tiles.get(id.index())?.as_ref()
     }
 
     /// One of them, to be changed.
     pub fn tile_mut(&mut self, id: InstanceId) -> Option<&mut Tile> {
-        self.tiles[id.index()].as_mut()
+        self.tiles.get_mut(id.index())?.as_mut()
     }
 
     /// Volume, mute and solo of an instance; kept while it is away.
@@ -155,6 +185,7 @@ impl Wall {
             }
             None => slot.insert(Tile::new(instance)),
         };
+        tile.note_recovery();
         // Without an address the old session stays: it sees for itself whether it still works.
         let Some(endpoints) = tile.instance.endpoints.clone() else { return false };
         if tile.session.as_ref().is_some_and(|(opened, _)| *opened == endpoints) {

@@ -1,4 +1,4 @@
-//! Numbers over the picture, and toasts.
+//! Numbers over the picture.
 
 use super::style::{colour, icon, icons, regular, semibold};
 use super::{Ask, HudModel, Out};
@@ -98,28 +98,5 @@ fn draw_run(painter: &Painter, run: &mut Vec<Pos2>) {
     let points = std::mem::take(run);
     if points.len() > 1 {
         painter.add(egui::Shape::line(points, Stroke::new(1.0, colour(DARK.connecting))));
-    }
-}
-
-/// Messages at the lower right, the newest lowest.
-pub(super) fn toasts(ui: &Ui, model: &HudModel, out: &mut Out) {
-    let window = ui.ctx().content_rect().shrink(16.0);
-    let mut bottom = window.bottom() - if model.layout.enlarged { 0.0 } else { 30.0 };
-    for toast in model.toasts.iter().rev() {
-        let text = ui.painter().layout(toast.text.clone(), regular(13.0), colour(DARK.text), window.width() / 2.0);
-        let size = text.size() + vec2(60.0, 18.0);
-        let card = Rect::from_min_max(pos2(window.right() - size.x, bottom - size.y), pos2(window.right(), bottom));
-        out.taken.push(card);
-        let painter = ui.painter_at(card.expand(1.0));
-        let line = Stroke::new(1.0, colour(DARK.border));
-        painter.rect(card, 6.0, colour(DARK.raised), line, egui::StrokeKind::Inside);
-        painter.galley(card.min + vec2(14.0, 9.0), text, colour(DARK.text));
-        let close = Rect::from_center_size(pos2(card.right() - 20.0, card.center().y), vec2(26.0, 26.0));
-        let response = ui.interact(close, Id::unique(("toast", toast.number)), Sense::click());
-        painter.text(close.center(), Align2::CENTER_CENTER, icon::CROSS, icons(13.0), colour(DARK.muted));
-        if response.clicked() {
-            out.asks.push(Ask::Dismiss(toast.number));
-        }
-        bottom -= size.y + 8.0;
     }
 }

@@ -3,6 +3,7 @@
 use egui::{Color32, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Stroke, TextStyle, ThemePreference};
 use loco_model::InstanceState;
 use loco_model::look::{DARK, Rgb};
+use loco_model::usage::QualityLevel;
 use std::sync::Arc;
 
 /// Icons by their place in Phosphor's font (see its `style.css`).
@@ -20,6 +21,10 @@ pub(super) mod icon {
     pub(in crate::hud) const MORE: char = '\u{e1fe}';
     pub(in crate::hud) const COPY: char = '\u{e1ca}';
     pub(in crate::hud) const WARNING: char = '\u{e4e0}';
+    pub(in crate::hud) const INFO: char = '\u{e2ce}';
+    pub(in crate::hud) const CROSS_CIRCLE: char = '\u{e4f8}';
+    pub(in crate::hud) const KEYBOARD: char = '\u{e2d8}';
+    pub(in crate::hud) const SIGNAL: [char; 5] = ['\u{e14e}', '\u{e146}', '\u{e148}', '\u{e144}', '\u{e142}'];
 }
 
 /// The icon of a state.
@@ -31,6 +36,18 @@ pub(super) fn state_icon(state: InstanceState) -> char {
         InstanceState::Recovering => icon::TURNING,
         InstanceState::Failed => icon::CROSS,
         InstanceState::Stopped => icon::SQUARE,
+    }
+}
+
+/// Icon and colour of a level: bars of a signal, and a cross for none.
+pub(super) fn level_icon(level: QualityLevel) -> (char, Rgb) {
+    let [lost, poor, fair, good, excellent] = icon::SIGNAL;
+    match level {
+        QualityLevel::Lost => (lost, DARK.failed),
+        QualityLevel::Poor => (poor, DARK.failed),
+        QualityLevel::Fair => (fair, DARK.degraded),
+        QualityLevel::Good => (good, DARK.live),
+        QualityLevel::Excellent => (excellent, DARK.muted),
     }
 }
 

@@ -1,12 +1,16 @@
 //! Plates, messages over pictures, buttons on hover, empty places.
 
 use super::ground;
-use super::style::{colour, icon, icons, regular, semibold, state_icon};
-use super::{Ask, HudModel, Out, TileModel};
-use crate::input::{PointerMode, chord};
+use super::style::{colour, icon, icons, level_icon, regular, semibold, state_icon};
+use super::{Ask, Holder, HudModel, Out, TileModel, menu};
+use crate::input::chord;
+use crate::plane::TileOrder;
+use crate::quality;
 use crate::scene::layout::Place;
+use crate::scene::plate::Help;
 use egui::{Align2, Color32, Id, Rect, Sense, Stroke, Ui, pos2, vec2};
 use loco_model::look::DARK;
+use loco_model::recovery::RecoverOrder;
 
 /// One instance: plate, message, buttons.
 pub(super) fn tile(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
@@ -31,10 +35,50 @@ pub(super) fn tile(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
             painter.galley(pos2(screen.center().x - galley.size().x / 2.0, top), galley.clone(), colour(DARK.text));
             top += galley.size().y;
         }
+        if model.orders {
+            help(ui, tile, &message.help, pos2(screen.center().x, top + 8.0), out);
+        }
     }
     // The statistics lie over the focused picture, and over its buttons.
-    if !(tile.captured || tile.focused && model.statistics.is_some()) {
+    let open = egui::Popup::is_id_open(ui.ctx(), menu::id(tile.plate.id));
+    if open || !(tile.captured || tile.focused && model.statistics.is_some()) {
         buttons(ui, tile, model, out);
+    }
+}
+
+/// Buttons under a message: what a person can do about it.
+fn help(ui: &Ui, tile: &TileModel, help: &[Help], top: egui::Pos2, out: &mut Out) {
+    let id = tile.plate.id;
+    let labels = help.iter().map(|help| match help {
+        Help::Recover { beyond: false } => "Repair it now",
+        Help::Recover { beyond: true } => "Repair it all the same",
+        Help::Resume => "Go on",
+        Help::Evidence => "Save what was seen",
+    });
+    let labels: Vec<_> =
+        labels.map(|label| ui.painter().layout_no_wrap(label.to_owned(), regular(13.0), colour(DARK.text))).collect();
+    let whole: f32 = labels.iter().map(|label| label.size().x + 32.0).sum::<f32>() - 8.0;
+    let mut x = top.x - whole / 2.0;
+    for (help, label) in help.iter().zip(labels) {
+        let spot = Rect::from_min_size(pos2(x, top.y), vec2(label.size().x + 24.0, 28.0));
+        x = spot.right() + 8.0;
+        out.taken.push(spot);
+        let response = ui.interact(spot, Id::unique(("help", id, format!("{help:?}"))), Sense::click());
+        let painter = ui.painter_at(spot);
+        let ground = if response.hovered() { DARK.hairline } else { DARK.raised };
+        let line = Stroke::new(1.0, colour(DARK.border));
+        painter.rect(spot, 6.0, colour(ground), line, egui::StrokeKind::Inside);
+        painter.galley(spot.center() - label.size() / 2.0, label, colour(DARK.text));
+        if response.clicked() {
+            out.asks.push(match help {
+                Help::Recover { beyond } => {
+                    let order = RecoverOrder { action: None, is_override: *beyond };
+                    Ask::Order(id, TileOrder::Recover(order))
+                }
+                Help::Resume => Ask::Order(id, TileOrder::Resume),
+                Help::Evidence => Ask::Evidence(id),
+            });
+        }
     }
 }
 
@@ -50,14 +94,23 @@ fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
     let chip = out.points(ground::chip(tile.place.plate, out.ppp));
     painter.text(chip.center(), Align2::CENTER_CENTER, tile.plate.id.number(), semibold(12.0), Color32::BLACK);
     let mut x = chip.right() + 8.0;
-    let limit =
-        if tile.place.meter.is_empty() { plate.right() - 28.0 } else { out.points(tile.place.meter).left() - 8.0 };
+    let limit = if tile.place.meter.is_empty() {
+        plate.right() - 28.0
+    } else {
+        let meter = out.points(tile.place.meter).left();
+        signal(ui, tile, pos2(meter - 16.0, middle));
+        meter - 28.0
+    };
     let text = ui.painter_at(Rect::from_min_max(plate.min, pos2(limit.max(plate.left()), plate.bottom())));
     let name = text.text(pos2(x, middle), Align2::LEFT_CENTER, &tile.plate.name, semibold(13.0), colour(DARK.text));
     x = name.right() + 12.0;
     if tile.captured {
         let line = format!("{} releases", chord::RELEASE);
         text.text(pos2(x, middle), Align2::LEFT_CENTER, line, regular(12.0), colour(DARK.accent));
+    } else if let (true, Holder::Other(name)) = (tile.focused, &tile.holder) {
+        let sign = text.text(pos2(x, middle), Align2::LEFT_CENTER, icon::KEYBOARD, icons(14.0), colour(DARK.accent));
+        let line = format!("{name} has the input · {} takes it", chord::TAKE);
+        text.text(pos2(sign.right() + 6.0, middle), Align2::LEFT_CENTER, line, regular(12.0), colour(DARK.accent));
     } else {
         let state = colour(DARK.state(tile.plate.state));
         let sign = state_icon(tile.plate.state);
@@ -66,7 +119,17 @@ fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
             Some(note) => format!("{} · {note}", tile.plate.state.word()),
             None => tile.plate.state.word().to_owned(),
         };
-        text.text(pos2(sign.right() + 8.0, middle), Align2::LEFT_CENTER, word, regular(12.0), state);
+        let word = text.text(pos2(sign.right() + 8.0, middle), Align2::LEFT_CENTER, word, regular(12.0), state);
+        let holder = match &tile.holder {
+            Holder::Nobody => None,
+            Holder::Me => Some(("you", DARK.accent)),
+            Holder::Other(name) => Some((name.as_str(), DARK.muted)),
+        };
+        if let Some((name, ink)) = holder {
+            let at = pos2(word.right() + 12.0, middle);
+            let sign = text.text(at, Align2::LEFT_CENTER, icon::KEYBOARD, icons(14.0), colour(ink));
+            text.text(pos2(sign.right() + 6.0, middle), Align2::LEFT_CENTER, name, regular(12.0), colour(ink));
+        }
     }
     let id = tile.plate.id;
     let spot = Rect::from_center_size(pos2(plate.right() - 16.0, middle), vec2(24.0, 24.0));
@@ -75,6 +138,16 @@ fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
     if icon_button(ui, spot, ("mute", id), sign, what, colour(ink), out) {
         out.asks.push(Ask::Mute(id));
     }
+}
+
+/// How good the picture arrives, as bars; the word is told on the plate where it matters, and on hover.
+fn signal(ui: &Ui, tile: &TileModel, middle: egui::Pos2) {
+    let Some(level) = tile.plate.level else { return };
+    let (sign, ink) = level_icon(level);
+    let spot = Rect::from_center_size(middle, vec2(20.0, 20.0));
+    ui.painter_at(spot).text(middle, Align2::CENTER_CENTER, sign, icons(14.0), colour(ink));
+    let response = ui.interact(spot, Id::unique(("signal", tile.plate.id)), Sense::hover());
+    response.on_hover_text(format!("Picture: {}", quality::word(level)));
 }
 
 /// A bare icon that can be clicked.
@@ -97,10 +170,13 @@ fn icon_button(
 /// Enlarge, screenshot, more: at the picture's upper right, while the pointer is over the tile.
 fn buttons(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
     let id = tile.plate.id;
-    let menu = Id::unique(("tile menu", id));
+    let menu = menu::id(id);
     let picture = out.points(tile.place.screen);
     let hovered = ui.ctx().pointer_hover_pos().is_some_and(|at| out.points(tile.place.tile).contains(at));
     let open = egui::Popup::is_id_open(ui.ctx(), menu);
+    if !open {
+        menu::closed(ui, id);
+    }
     if !open && (!hovered || (model.layout.enlarged && !model.edges)) {
         return;
     }
@@ -119,37 +195,15 @@ fn buttons(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
     let more = ui.interact(spot(2.0), Id::unique(("more", id)), Sense::click());
     let ink = if more.hovered() || open { colour(DARK.text) } else { ink };
     ui.painter_at(spot(2.0)).text(spot(2.0).center(), Align2::CENTER_CENTER, icon::MORE, icons(15.0), ink);
-    egui::Popup::menu(&more)
-        .id(menu)
-        .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
-        .show(|ui| tile_menu(ui, tile, out));
-}
-
-fn tile_menu(ui: &mut Ui, tile: &TileModel, out: &mut Out) {
-    let id = tile.plate.id;
-    ui.set_min_width(220.0);
-    ui.horizontal(|ui| {
-        let mut volume = tile.volume;
-        ui.label("Volume");
-        if ui.add(egui::Slider::new(&mut volume, 0.0..=1.0).show_value(false)).changed() {
-            out.asks.push(Ask::Volume(id, volume));
-        }
-    });
-    let mut muted = tile.muted;
-    if ui.checkbox(&mut muted, "Mute").changed() {
-        out.asks.push(Ask::Mute(id));
+    if more.clicked() && !open {
+        out.asks.push(Ask::MenuOpened(id));
     }
-    let mut solo = tile.solo;
-    if ui.checkbox(&mut solo, "Solo").changed() {
-        out.asks.push(Ask::Solo(id));
-    }
-    let mut absolute = tile.pointer_mode == PointerMode::Absolute;
-    if ui.checkbox(&mut absolute, "Pointer without capture (tablet)").changed() {
-        let mode = if absolute { PointerMode::Absolute } else { PointerMode::Relative };
-        out.asks.push(Ask::PointerMode(id, mode));
-    }
-    ui.separator();
-    ui.label(egui::RichText::new(format!("{} · {}", id, id.host_name())).color(colour(DARK.muted)).size(12.0));
+    let popup = egui::Popup::menu(&more).id(menu).close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside);
+    let popup = match model.menu_at {
+        Some((whose, at)) if whose == id => popup.at_position(at),
+        _ => popup,
+    };
+    popup.show(|ui| menu::show(ui, tile, model, out));
 }
 
 /// A place without an instance: how to fill it.

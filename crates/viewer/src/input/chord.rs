@@ -27,10 +27,17 @@ pub enum Chord {
     Solo,
     /// Change between relative and absolute pointer.
     PointerMode,
+    /// Take the focused instance's input from whoever has it.
+    Take,
+    /// Open the focused instance's menu.
+    Menu,
 }
 
 /// What the release chord is called on plates and in menus.
 pub const RELEASE: &str = "Ctrl+Alt+G";
+
+/// What the chord is called that takes an instance's input.
+pub const TAKE: &str = "Ctrl+Alt+T";
 
 /// (what the chord is called, what it does), for the menu.
 pub const LEGEND: &[(&str, &str)] = &[
@@ -45,6 +52,8 @@ pub const LEGEND: &[(&str, &str)] = &[
     ("Ctrl+Alt+M", "mute"),
     ("Ctrl+Alt+L", "solo: listen to one alone"),
     ("Ctrl+Alt+P", "pointer relative, absolute"),
+    (TAKE, "take the input from another viewer"),
+    ("Ctrl+Alt+O", "the instance's menu (also: right click)"),
 ];
 
 /// Whether a key is one of the chord's own (Ctrl, Alt; left or right).
@@ -87,6 +96,8 @@ pub fn chord(key: Key, held: &(impl Iterator<Item = Key> + Clone)) -> Option<Cho
         "KeyM" => Chord::Mute,
         "KeyL" => Chord::Solo,
         "KeyP" => Chord::PointerMode,
+        "KeyT" => Chord::Take,
+        "KeyO" => Chord::Menu,
         _ => return None,
     })
 }
@@ -107,6 +118,8 @@ mod tests {
             (&["ControlLeft", "AltLeft"], "Escape", None),
             (&["ControlLeft", "AltLeft"], "KeyG", Some(Chord::Release)),
             (&["ControlLeft", "AltLeft", "ShiftLeft"], "ArrowUp", Some(Chord::Move(0, -1))),
+            (&["ControlLeft", "AltRight"], "KeyT", Some(Chord::Take)),
+            (&["ControlLeft", "AltLeft"], "KeyO", Some(Chord::Menu)),
             (&["ControlLeft"], "Digit1", None),
             (&["AltLeft"], "Tab", None),
             (&[], "KeyG", None),

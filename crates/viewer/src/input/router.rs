@@ -78,6 +78,10 @@ pub enum Command {
     Solo(InstanceId),
     /// That instance's pointer mode changed.
     PointerMode(InstanceId, PointerMode),
+    /// Take that instance's input, whoever has it.
+    Take(InstanceId),
+    /// Open that instance's menu; at the pointer, or in its middle.
+    Menu(InstanceId, bool),
 }
 
 /// What lies around the pointer.
@@ -273,7 +277,22 @@ impl Router {
                 };
                 self.set_pointer_mode(id, mode, out);
             }
-            (Chord::Release | Chord::Enlarge | Chord::Mute | Chord::Solo | Chord::PointerMode, None) => {}
+            (Chord::Take, Some(id)) => out.push(Action::Do(Command::Take(id))),
+            (Chord::Menu, Some(id)) => {
+                // Its clicks are not the guest's.
+                self.set_captured(false, out);
+                out.push(Action::Do(Command::Menu(id, false)));
+            }
+            (
+                Chord::Release
+                | Chord::Enlarge
+                | Chord::Mute
+                | Chord::Solo
+                | Chord::PointerMode
+                | Chord::Take
+                | Chord::Menu,
+                None,
+            ) => {}
             (Chord::FullScreen, _) => out.push(Action::Do(Command::FullScreen)),
             (Chord::Screenshot, _) => out.push(Action::Do(Command::Screenshot)),
             (Chord::Statistics, _) => out.push(Action::Do(Command::Statistics)),
@@ -359,7 +378,12 @@ impl Router {
                 return;
             }
         }
-        if let Some(id) = self.pointer_target(around)
+        let target = self.pointer_target(around);
+        if let (Button::Right, None, false, Some(id)) = (button, target, around.pointer_taken, over) {
+            out.push(Action::Do(Command::Menu(id, true)));
+            return;
+        }
+        if let Some(id) = target
             && !self.held_buttons.contains(&button)
         {
             self.held_buttons.push(button);

@@ -1,8 +1,12 @@
 //! What is said about an instance: the control plane's word and this viewer's own session, put together. Pure.
 
+use super::words;
+use crate::quality::{self, Quality};
 use loco_media::SessionState;
 use loco_model::api::Instance;
+use loco_model::usage::QualityLevel;
 use loco_model::{InstanceId, InstanceState};
+use std::time::Duration;
 
 /// What a tile says in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Plate {
     pub state: InstanceState,
     /// The reason's shortest form, after the word.
     pub note: Option<String>,
+    /// How good the picture arrives; `None` before the first.
+    pub level: Option<QualityLevel>,
     /// What happens and what comes next, over the picture while it is not live.
     pub message: Option<Message>,
 }
@@ -26,22 +32,56 @@ pub struct Message {
     pub title: String,
     /// What happens, or why.
     pub line: String,
+    /// What a person can do about it.
+    pub help: Vec<Help>,
+}
+
+/// What a person can do about an instance that is not live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Help {
+    /// Let it be repaired; beyond the limit where that is reached.
+    Recover {
+        /// The limit is reached.
+        beyond: bool,
+    },
+    /// Let a guest that stands still go on.
+    Resume,
+    /// Save what was seen before the last attempt.
+    Evidence,
+}
+
+/// What a plate is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The control plane's word.
+    pub instance: &'a Instance,
+    /// This viewer's session; `None` where there is none.
+    pub session: Option<&'a SessionState>,
+    /// A picture was ever seen.
+    pub has_picture: bool,
+    /// How good it arrives.
+    pub quality: Option<&'a Quality>,
+    /// For how long it has been repaired.
+    pub recovering_for: Option<Duration>,
+    /// Something was saved before the last attempt.
+    pub evidence: bool,
 }
 
 /// Longest note on a plate, in characters; what is longer stands over the picture.
 const NOTE_LENGTH: usize = 24;
 
 impl Plate {
-    /// Puts the control plane's word, the session's state and whether a picture was ever seen together.
+    /// Puts the control plane's word, the session's state and what was seen together.
     ///
     /// The worse of the two counts: an instance that the control plane calls live is still connecting here until its
     /// first picture, and a session that still stands does not make a recovering guest live.
     #[must_use]
-    pub fn new(instance: &Instance, session: Option<&SessionState>, has_picture: bool) -> Self {
+    pub fn new(told: &Told<'_>) -> Self {
+        let Told { instance, session, has_picture, .. } = *told;
         let reason = instance.reason.clone();
         let (state, line) = match instance.state {
             InstanceState::Live | InstanceState::Degraded => match session {
-                Some(SessionState::Connected) if has_picture => (instance.state, reason.clone()),
+                Some(SessionState::Connected) if has_picture => (instance.state, reason),
                 Some(SessionState::Connected) => {
                     (InstanceState::Connecting, Some("Connected; the first picture is on its way".to_owned()))
                 }
@@ -53,15 +93,73 @@ impl Plate {
                     (InstanceState::Connecting, Some("Opening the stream".to_owned()))
                 }
             },
-            other => (other, reason.clone()),
+            other => (other, reason),
         };
-        let message = (!is_shown_live(state)).then(|| Message {
-            title: state.word().to_owned(),
-            line: line.clone().unwrap_or_else(|| default_line(state).to_owned()),
-        });
-        let note = line.filter(|line| is_shown_live(state) && line.chars().count() <= NOTE_LENGTH);
-        Self { id: instance.id, name: instance.name.clone(), state, note, message }
+        let message = (!is_shown_live(state)).then(|| message(told, state, line.clone()));
+        let quality = told.quality.filter(|_| is_shown_live(state));
+        let note = match line.filter(|line| is_shown_live(state) && line.chars().count() <= NOTE_LENGTH) {
+            Some(line) => Some(line),
+            None => quality.and_then(complaint),
+        };
+        let level = told.quality.map(|quality| quality.level);
+        Self { id: instance.id, name: instance.name.clone(), state, note, level, message }
     }
+}
+
+/// "fair, 9 fps"; nothing where all is well.
+fn complaint(quality: &Quality) -> Option<String> {
+    let word = quality::word(quality.level);
+    match (&quality.short, quality.level) {
+        (_, QualityLevel::Excellent) => None,
+        (Some(short), _) => Some(format!("{word}, {short}")),
+        (None, _) => Some(word.to_owned()),
+    }
+}
+
+/// What happens, and what comes next.
+fn message(told: &Told<'_>, state: InstanceState, line: Option<String>) -> Message {
+    let left = told.instance.attempts_left;
+    let mut title = state.word().to_owned();
+    let mut line = line.unwrap_or_else(|| default_line(state).to_owned());
+    let mut help = Vec::new();
+    match (&told.instance.recovery, state) {
+        (Some(attempt), _) => {
+            if let Some(ordinal) = words::ordinal(left) {
+                title = format!("{title}, {ordinal}");
+            }
+            let doing = words::doing(attempt.action);
+            let reason = attempt.reason.clone().filter(|reason| !reason.is_empty());
+            line = sentence(&reason.map_or_else(|| doing.to_owned(), |reason| format!("{doing}: {reason}")));
+            if let Some(seconds) = told.recovering_for.map(|time| time.as_secs()).filter(|seconds| *seconds > 0) {
+                line = format!("{line} · {seconds} s");
+            }
+        }
+        (None, InstanceState::Failed) => {
+            if let Some(left) = left {
+                line = format!("{line}. {}.", sentence(&words::attempts_left(left)));
+            }
+            help.push(Help::Recover { beyond: left == Some(0) });
+            if told.evidence {
+                help.push(Help::Evidence);
+            }
+        }
+        (None, InstanceState::Stopped) if is_paused(told.instance) => help.push(Help::Resume),
+        (None, _) => {}
+    }
+    Message { title, line, help }
+}
+
+/// Whether its guest stands still because someone wanted it to.
+#[must_use]
+pub fn is_paused(instance: &Instance) -> bool {
+    instance.state == InstanceState::Stopped
+        && instance.reason.as_deref().is_some_and(|reason| reason.contains("paused"))
+}
+
+/// With its first letter as a sentence has it.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Whether the picture is shown as it is, in full colour.
@@ -107,10 +205,81 @@ pub fn worst(states: impl Iterator<Item = (InstanceId, InstanceState)>) -> Optio
 mod tests {
     use super::*;
     use InstanceState::{Connecting, Degraded, Failed, Live, Recovering, Stopped};
+    use loco_model::failure::{FailureClass, Remedy};
+    use loco_model::recovery::{Attempt, Initiator, Outcome};
 
     fn instance(state: InstanceState, reason: Option<&str>) -> Instance {
         let id = InstanceId::try_new(4).unwrap();
         Instance { state, reason: reason.map(Into::into), ready: true, ..Instance::new(id) }
+    }
+
+    fn plate(instance: &Instance, session: Option<&SessionState>, has_picture: bool) -> Plate {
+        Plate::new(&Told { instance, session, has_picture, quality: None, recovering_for: None, evidence: false })
+    }
+
+    fn attempt() -> Attempt {
+        Attempt {
+            id: "a".into(),
+            instance_id: InstanceId::try_new(4).unwrap(),
+            started_at_ms: 0,
+            ended_at_ms: None,
+            class: FailureClass::Qemu,
+            action: Remedy::RestartQemu,
+            initiator: Initiator::Agent,
+            is_override: false,
+            reason: Some("QEMU exited with signal 9".into()),
+            outcome: Outcome::Running,
+            detail: None,
+            evidence: None,
+        }
+    }
+
+    #[test]
+    fn a_repair_says_what_is_done_which_attempt_it_is_and_how_long_it_takes() {
+        let being = Instance {
+            recovery: Some(attempt()),
+            attempts_left: Some(1),
+            ..instance(Recovering, Some("guest is starting"))
+        };
+        let told = Told {
+            instance: &being,
+            session: None,
+            has_picture: true,
+            quality: None,
+            recovering_for: Some(Duration::from_millis(4_200)),
+            evidence: true,
+        };
+        let message = Plate::new(&told).message.unwrap();
+        assert_eq!(message.title, "Recovering, attempt 2 of 3");
+        assert_eq!(message.line, "Restarting QEMU: QEMU exited with signal 9 · 4 s");
+        assert_eq!(message.help, []);
+        // Not repaired: why, what is left, what a person can do.
+        let failed = Instance { attempts_left: Some(0), ..instance(Failed, Some("QEMU does not start")) };
+        let message = Plate::new(&Told { instance: &failed, recovering_for: None, ..told }).message.unwrap();
+        assert_eq!(message.line, "QEMU does not start. No attempts are left in this hour.");
+        assert_eq!(message.help, [Help::Recover { beyond: true }, Help::Evidence]);
+        let paused = instance(Stopped, Some("guest is paused"));
+        assert_eq!(plate(&paused, None, true).message.map(|m| m.help), Some(vec![Help::Resume]));
+    }
+
+    #[test]
+    fn quality_stands_behind_the_word_unless_all_is_well() {
+        let live = instance(Live, None);
+        let plate = |level, short: Option<&str>| {
+            let quality = Quality { level, reason: String::new(), short: short.map(Into::into) };
+            Plate::new(&Told {
+                instance: &live,
+                session: Some(&SessionState::Connected),
+                has_picture: true,
+                quality: Some(&quality),
+                recovering_for: None,
+                evidence: false,
+            })
+        };
+        let excellent = plate(QualityLevel::Excellent, None);
+        assert_eq!((excellent.note, excellent.level), (None, Some(QualityLevel::Excellent)));
+        assert_eq!(plate(QualityLevel::Fair, Some("9 fps")).note.as_deref(), Some("fair, 9 fps"));
+        assert_eq!(plate(QualityLevel::Lost, None).note.as_deref(), Some("lost"));
     }
 
     #[test]
@@ -130,7 +299,7 @@ mod tests {
             (Connecting, None, false, Connecting, Some("agent")),
         ];
         for (control, session, has_picture, state, line) in table {
-            let plate = Plate::new(&instance(control, None), session, has_picture);
+            let plate = plate(&instance(control, None), session, has_picture);
             assert_eq!(plate.state, state, "{control:?} {session:?}");
             match (line, plate.message) {
                 (None, message) => assert_eq!(message, None, "{control:?} {session:?}"),
@@ -142,10 +311,10 @@ mod tests {
 
     #[test]
     fn short_reasons_stand_on_the_plate_and_long_ones_do_not() {
-        let note = |reason| Plate::new(&instance(Degraded, Some(reason)), Some(&SessionState::Connected), true).note;
+        let note = |reason| plate(&instance(Degraded, Some(reason)), Some(&SessionState::Connected), true).note;
         assert_eq!(note("9 fps"), Some("9 fps".into()));
         assert_eq!(note("the guest has not answered a probe for 4 s"), None);
-        let recovering = Plate::new(&instance(Recovering, Some("restarting QEMU")), None, true);
+        let recovering = plate(&instance(Recovering, Some("restarting QEMU")), None, true);
         assert_eq!(
             recovering.message.map(|m| (m.title, m.line)),
             Some(("Recovering".into(), "restarting QEMU".into()))

@@ -1,0 +1,167 @@
+//! What is being done to an instance, in words for people. Pure.
+
+use loco_model::failure::Remedy;
+use loco_model::recovery::{Attempt, Initiator, MAX_ATTEMPTS, Outcome};
+
+/// What is being done.
+#[must_use]
+pub const fn doing(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::ResetDisplay => "attaching to its display anew",
+        Remedy::ResetSound => "attaching to its sound anew",
+        Remedy::RestartStream => "restarting its stream",
+        Remedy::LowerQuality => "lowering its quality",
+        Remedy::ResetNetwork => "plugging its network card in anew",
+        Remedy::RestartQemu => "restarting QEMU",
+        Remedy::RestartAgent => "restarting its agent",
+    }
+}
+
+/// What was done.
+#[must_use]
+pub const fn done(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::ResetDisplay => "its display was attached to anew",
+        Remedy::ResetSound => "its sound was attached to anew",
+        Remedy::RestartStream => "its stream was restarted",
+        Remedy::LowerQuality => "its quality was lowered",
+        Remedy::ResetNetwork => "its network card was plugged in anew",
+        Remedy::RestartQemu => "QEMU was restarted",
+        Remedy::RestartAgent => "its agent was restarted",
+    }
+}
+
+/// What a menu calls it.
+#[must_use]
+pub const fn menu(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::ResetDisplay => "Attach to its display anew",
+        Remedy::ResetSound => "Attach to its sound anew",
+        Remedy::RestartStream => "Restart its stream",
+        Remedy::LowerQuality => "Lower its quality",
+        Remedy::ResetNetwork => "Plug its network card in anew",
+        Remedy::RestartQemu => "Restart QEMU",
+        Remedy::RestartAgent => "Restart its agent",
+    }
+}
+
+/// Whether what is not saved inside the guest is lost by it.
+#[must_use]
+pub const fn loses_work(remedy: Remedy) -> bool {
+    matches!(remedy, Remedy::RestartQemu | Remedy::RestartAgent)
+}
+
+/// How good or bad that news is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something is being done.
+    Busy,
+    /// It is well again.
+    Good,
+    /// It is not.
+    Bad,
+}
+
+/// "attempt 2 of 3", by what is left; `None` while that is unknown.
+#[must_use]
+pub fn ordinal(left: Option<usize>) -> Option<String> {
+    let number = MAX_ATTEMPTS.saturating_sub(left?).clamp(1, MAX_ATTEMPTS);
+    Some(format!("attempt {number} of {MAX_ATTEMPTS}"))
+}
+
+/// "2 attempts are left in this hour".
+#[must_use]
+pub fn attempts_left(left: usize) -> String {
+    match left {
+        0 => "no attempts are left in this hour".to_owned(),
+        1 => "1 attempt is left in this hour".to_owned(),
+        n => format!("{n} attempts are left in this hour"),
+    }
+}
+
+/// One line about an attempt that was begun or has ended.
+#[must_use]
+pub fn attempt(name: &str, attempt: &Attempt, left: Option<usize>) -> (News, String) {
+    let why = attempt.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let detail = attempt.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    let by = match &attempt.initiator {
+        Initiator::Person { .. } => "by hand, ",
+        Initiator::Agent | Initiator::Policy { .. } => "",
+    };
+    match attempt.outcome {
+        Outcome::Running => {
+            let number = ordinal(left).map(|number| format!(", {by}{number}")).unwrap_or_default();
+            (News::Busy, format!("{name}: {}{number}{why}", doing(attempt.action)))
+        }
+        Outcome::Repaired => {
+            let took = attempt.ended_at_ms.map(|end| end.saturating_sub(attempt.started_at_ms));
+            let took = took.map(|ms| format!(" ({:.1} s)", ms as f64 / 1000.0)).unwrap_or_default();
+            (News::Good, format!("{name} is well again: {}{took}", done(attempt.action)))
+        }
+        Outcome::InVain => (News::Bad, format!("{name}: {}, and it is still wrong{detail}", done(attempt.action))),
+        Outcome::Failed => (News::Bad, format!("{name}: {} failed{detail}", doing(attempt.action))),
+        Outcome::Refused => {
+            let limit = format!("{name} is not repaired: the hour's {MAX_ATTEMPTS} attempts are used up");
+            (News::Bad, format!("{limit}{why}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loco_model::InstanceId;
+    use loco_model::failure::FailureClass;
+
+    #[test]
+    fn every_outcome_is_one_line() {
+        let running = Attempt {
+            id: "a".into(),
+            instance_id: InstanceId::try_new(2).unwrap(),
+            started_at_ms: 10_000,
+            ended_at_ms: None,
+            class: FailureClass::Qemu,
+            action: Remedy::RestartQemu,
+            initiator: Initiator::Agent,
+            is_override: false,
+            reason: Some("QEMU exited with signal 9".into()),
+            outcome: Outcome::Running,
+            detail: None,
+            evidence: None,
+        };
+        let ended = |outcome, detail: Option<&str>| Attempt {
+            outcome,
+            ended_at_ms: Some(11_250),
+            detail: detail.map(Into::into),
+            ..running.clone()
+        };
+        let by_hand = Attempt { initiator: Initiator::Person { name: "operate".into() }, ..running.clone() };
+        for (attempt_now, left, news, line) in [
+            (
+                running.clone(),
+                Some(2),
+                News::Busy,
+                "Loco 3: restarting QEMU, attempt 1 of 3 (QEMU exited with signal 9)",
+            ),
+            (running.clone(), None, News::Busy, "Loco 3: restarting QEMU (QEMU exited with signal 9)"),
+            (
+                by_hand,
+                Some(0),
+                News::Busy,
+                "Loco 3: restarting QEMU, by hand, attempt 3 of 3 (QEMU exited with signal 9)",
+            ),
+            (ended(Outcome::Repaired, None), Some(2), News::Good, "Loco 3 is well again: QEMU was restarted (1.2 s)"),
+            (ended(Outcome::InVain, None), Some(2), News::Bad, "Loco 3: QEMU was restarted, and it is still wrong"),
+            (ended(Outcome::Failed, Some("no disk")), None, News::Bad, "Loco 3: restarting QEMU failed: no disk"),
+            (
+                ended(Outcome::Refused, None),
+                Some(0),
+                News::Bad,
+                "Loco 3 is not repaired: the hour's 3 attempts are used up (QEMU exited with signal 9)",
+            ),
+        ] {
+            assert_eq!(attempt("Loco 3", &attempt_now, left), (news, line.to_owned()));
+        }
+        assert_eq!(attempts_left(1), "1 attempt is left in this hour");
+    }
+}
