@@ -1,0 +1,208 @@
+//! Alerts: what people should see. Each begins once and ends once, is kept, told to everyone who follows the events, and
+//! to the webhooks that want it.
+
+mod book;
+mod config;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod webhook;
+
+pub use config::{AlertsConfig, Webhook};
+pub use webhook::{SIGNATURE_HEADER, TIMESTAMP_HEADER};
+
+use crate::breaker::Breakers;
+use crate::checks::{self, CheckResult, ChecksConfig, Watched};
+use crate::events::EventLog;
+use crate::hub::{Hub, unix_ms};
+use crate::metrics::Metrics;
+use crate::outside::Outside;
+use crate::store::{Store, StoreHealth};
+use book::{Book, Condition};
+use futures::StreamExt as _;
+use loco_model::api::{Alert, Event};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use webhook::Hooks;
+
+/// Results of checks that wait.
+const RESULTS: usize = 64;
+
+/// Watches everything that can be an alert, and runs the checks, until `stop`.
+pub(crate) async fn run(hub: Hub, metrics: Metrics, stop: CancellationToken) {
+    let (events, store, breakers) = (hub.events().clone(), hub.store().clone(), hub.breakers().clone());
+    run_with(Arc::new(hub), events, store, metrics, breakers, stop).await;
+}
+
+async fn run_with(
+    watched: Arc<dyn Watched>,
+    events: EventLog,
+    store: Store,
+    metrics: Metrics,
+    breakers: Breakers,
+    stop: CancellationToken,
+) {
+    let (results_in, results) = mpsc::channel(RESULTS);
+    let (checks_in, checks) = watch::channel(Arc::new(store.settings::<ChecksConfig>()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(checks::run(watched, checks, breakers.clone(), results_in, stop.clone()));
+    let desk = Desk {
+        book: Book::adopt(store.alerts(usize::MAX)),
+        hooks: Hooks::new(store.control_id(), Outside::default(), breakers, metrics.clone()),
+        store,
+        events,
+        metrics,
+        checks: checks_in,
+    };
+    tasks.spawn(desk.run(results, stop));
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!("a task of the alerts broke: {error}");
+        }
+    }
+}
+
+/// Where everything comes together.
+struct Desk {
+    book: Book,
+    hooks: Hooks,
+    store: Store,
+    events: EventLog,
+    metrics: Metrics,
+    checks: watch::Sender<Arc<ChecksConfig>>,
+}
+
+// === impl Desk ===
+
+impl Desk {
+    async fn run(mut self, mut results: mpsc::Receiver<CheckResult>, stop: CancellationToken) {
+        let mut health = self.store.health_changes();
+        let mut config = self.store.config_changes();
+        let mut events = Box::pin(self.events.since(None));
+        health.mark_changed();
+        config.mark_changed();
+        if let Some(path) = self.store.moved_aside() {
+            self.moved_aside(&path);
+        }
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                event = events.next() => match event {
+                    Some((_, event)) => self.hear(&event),
+                    None => break,
+                },
+                Some(result) = results.recv() => self.check(result),
+                changed = health.changed() => match changed {
+                    Ok(()) => {
+                        let now = health.borrow_and_update().clone();
+                        self.store_health(&now);
+                    }
+                    Err(_) => break,
+                },
+                changed = config.changed() => match changed {
+                    Ok(()) => {
+                        config.mark_unchanged();
+                        self.configure();
+                    }
+                    Err(_) => break,
+                },
+            }
+        }
+        self.hooks.stop().await;
+    }
+
+    fn configure(&mut self) {
+        self.hooks.configure(&self.store.settings::<AlertsConfig>());
+        let checks = self.store.settings::<ChecksConfig>();
+        // What is not checked any more is not known to be wrong.
+        let gone = self.book.titles(rules::CHECK_FAILED, |name| !checks.checks.iter().any(|check| check.name == name));
+        for (title, instance) in gone {
+            self.end(&title, instance);
+        }
+        self.checks.send_if_modified(|known| {
+            let changed = **known != checks;
+            if changed {
+                *known = Arc::new(checks);
+            }
+            changed
+        });
+    }
+
+    fn hear(&mut self, event: &Event) {
+        if let Event::Attempt { attempt } = event {
+            self.metrics.attempt(attempt);
+        }
+        let known = self.book.instances();
+        for change in rules::of(event, &known) {
+            match change {
+                rules::Change::Begin(condition) => self.begin(condition),
+                rules::Change::End { title, instance } => self.end(&title, instance),
+                rules::Change::EndAll { instance } => {
+                    for title in self.book.titles_of(instance) {
+                        self.end(&title, Some(instance));
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(&mut self, result: CheckResult) {
+        let title = format!("{}{}", rules::CHECK_FAILED, result.name);
+        match result.wrong {
+            Some(detail) => self.begin(Condition {
+                severity: result.severity,
+                instance: result.instance,
+                title,
+                detail: Some(detail),
+            }),
+            None => self.end(&title, result.instance),
+        }
+    }
+
+    fn store_health(&mut self, health: &StoreHealth) {
+        match &health.failing_since_ms {
+            Some(_) => self.begin(rules::store_failing(health.reason.clone())),
+            None => self.end(rules::STORE_FAILING, None),
+        }
+        // A file may be found broken while it is used, too.
+        if let Some(path) = self.store.moved_aside() {
+            self.moved_aside(&path);
+        }
+    }
+
+    fn moved_aside(&mut self, path: &std::path::Path) {
+        let condition = rules::moved_aside(path);
+        if let Some(alert) = self.book.once(condition, unix_ms()) {
+            self.tell(alert);
+        }
+    }
+
+    fn begin(&mut self, condition: Condition) {
+        if let Some(alert) = self.book.begin(condition, unix_ms()) {
+            self.tell(alert);
+        }
+    }
+
+    fn end(&mut self, title: &str, instance: Option<loco_model::InstanceId>) {
+        if let Some(alert) = self.book.end(title, instance, unix_ms()) {
+            self.tell(alert);
+        }
+    }
+
+    fn tell(&mut self, alert: Alert) {
+        tracing::info!(
+            alert = alert.title,
+            id = alert.instance_id.map(|id| id.to_string()),
+            severity = ?alert.severity,
+            detail = alert.detail,
+            ended = alert.ended_at_ms.is_some(),
+            "alert"
+        );
+        self.store.put_alert(&alert);
+        self.metrics.alerts(self.book.open());
+        self.hooks.send(&alert);
+        self.events.push(Event::Alert { alert });
+    }
+}
