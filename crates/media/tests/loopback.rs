@@ -164,3 +164,27 @@ async fn rates_change_live_and_suspending_stops_encoding() {
     agent.sender.set_suspended(false);
     viewer.sees(SPOT, luma_of_grey(255)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_encoder_begins_with_a_key_frame_and_a_cap_holds_whatever_is_set() {
+    let agent = Agent::start(SenderConfig::default(), grey_canvas(SIZE, 60)).await;
+    let viewer = Viewer::start(agent.url());
+    viewer.sees(SPOT, luma_of_grey(60)).await;
+    let usual = agent.sender.stats().ceiling;
+    agent.sender.set_cap(Some(300_000)).expect("in range");
+    agent.sender.set_bit_rate(5_000_000).expect("in range");
+    assert_eq!(agent.sender.stats().ceiling, 300_000);
+    agent.sender.set_bit_rate(200_000).expect("in range");
+    assert_eq!(agent.sender.stats().ceiling, 200_000, "a cap never raises");
+    agent.sender.set_bit_rate(usual).expect("in range");
+    agent.sender.set_cap(None).expect("none is fine");
+    assert_eq!(agent.sender.stats().ceiling, usual);
+    assert!(agent.sender.set_cap(Some(1)).is_err());
+    // The picture stands still: nothing but the order can make a frame.
+    let keys = agent.sender.stats().key_frames;
+    agent.sender.renew_encoders();
+    viewer.wait("a new key frame", |_| (agent.sender.stats().key_frames > keys).then_some(())).await;
+    paint(&agent.canvas, SPOT, 200);
+    viewer.sees(SPOT, luma_of_grey(200)).await;
+    viewer.wait("an idle encoder", |_| agent.sender.encoder_busy_for().is_none().then_some(())).await;
+}

@@ -31,8 +31,8 @@ pub(super) struct Frame {
 
 /// What the thread is to do.
 pub(super) enum Job {
-    /// Make a frame.
-    Encode { reason: Reason, key: bool, codecs: Codecs, decision: Decision },
+    /// Make a frame; `anew`: with new encoders.
+    Encode { reason: Reason, key: bool, codecs: Codecs, decision: Decision, anew: bool },
     /// Nobody watches any more: let go of encoders.
     Rest,
     /// End.
@@ -71,6 +71,8 @@ struct State {
     decision: Decision,
     /// Bits a second at most, where they are set.
     bit_rate: Option<u32>,
+    /// And never more than this, whatever else says so.
+    cap: Option<u32>,
     /// Bits a second at most now.
     ceiling: u32,
     max_fps: u32,
@@ -79,6 +81,10 @@ struct State {
     stopping: bool,
     /// Whether the thread holds encoders that it should let go of.
     resting: bool,
+    /// Whether it should make its encoders anew.
+    renew: bool,
+    /// Since when it has been at the job that it took last; `None` while it waits.
+    busy_since: Option<Instant>,
     frame: Option<Instant>,
     changed: Option<Instant>,
     started: Option<Instant>,
@@ -96,6 +102,7 @@ impl State {
     /// Sets the ceiling by what is set and by the picture.
     fn settle_ceiling(&mut self) {
         let ceiling = self.bit_rate.unwrap_or_else(|| ceiling_of(self.size));
+        let ceiling = self.cap.map_or(ceiling, |cap| cap.min(ceiling));
         if ceiling != self.ceiling {
             self.ceiling = ceiling;
             self.viewers.set_ceiling(ceiling);
@@ -133,12 +140,15 @@ impl Control {
                 plan: Plan::default(),
                 decision: Decision { bit_rate: ceiling, max_fps, halved: false },
                 bit_rate,
+                cap: None,
                 ceiling,
                 max_fps,
                 size: USUAL_SIZE,
                 suspended: false,
                 stopping: false,
                 resting: true,
+                renew: false,
+                busy_since: None,
                 frame: None,
                 changed: None,
                 started: None,
@@ -205,6 +215,26 @@ impl Control {
         state.settle_ceiling();
     }
 
+    /// Bits a second that are never exceeded, whatever else is set; `None`: no such bound.
+    pub(super) fn set_cap(&self, cap: Option<u32>) {
+        let mut state = self.state.lock();
+        state.cap = cap;
+        state.settle_ceiling();
+    }
+
+    /// Makes the encoders anew; every viewer goes on with a key frame.
+    pub(super) fn renew(&self) {
+        self.change(|state| {
+            state.renew = true;
+            state.pace.want_key();
+        });
+    }
+
+    /// How long the thread has been at its job; `None` while it waits for one.
+    pub(super) fn busy_for(&self) -> Option<Duration> {
+        self.state.lock().busy_since.map(|since| since.elapsed())
+    }
+
     pub(super) fn set_frame_rate(&self, max_fps: u32) {
         self.change(|state| {
             state.max_fps = max_fps;
@@ -247,6 +277,7 @@ impl Control {
     /// Waits until there is something to do. Without viewers, and while suspended, damage wakes nobody.
     pub(super) fn next_job(&self) -> Job {
         let mut state = self.state.lock();
+        state.busy_since = None;
         loop {
             if state.stopping {
                 return Job::Stop;
@@ -276,9 +307,11 @@ impl Control {
                     state.pace.taken(reason, key, now);
                     state.frame = Some(now);
                     state.resting = false;
+                    state.busy_since = Some(now);
+                    let anew = std::mem::take(&mut state.renew);
                     let codecs =
                         Codecs { h264: state.viewers.any(VideoCodec::H264), vp8: state.viewers.any(VideoCodec::Vp8) };
-                    return Job::Encode { reason, key, codecs, decision };
+                    return Job::Encode { reason, key, codecs, decision, anew };
                 }
                 Due::At(at) => {
                     self.wake.wait_until(&mut state, at);

@@ -85,7 +85,10 @@ pub(super) fn run(canvas: &Canvas, kinds: &[EncoderKind], control: &Control) {
                 lines.iter_mut().for_each(|line| line.encoder = None);
                 halved = None;
             }
-            Job::Encode { reason, key, codecs, decision } => {
+            Job::Encode { reason, key, codecs, decision, anew } => {
+                if anew {
+                    lines.iter_mut().for_each(|line| line.encoder = None);
+                }
                 let started = Instant::now();
                 let waited = if let Reason::Damage(first) = reason { started - first } else { Duration::ZERO };
                 // The capture time is that of the change, not that of the encoder's turn.

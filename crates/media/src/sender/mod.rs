@@ -333,6 +333,29 @@ impl Sender {
         Ok(())
     }
 
+    /// Sets bits a second that are never exceeded, whatever [`Self::set_bit_rate`] or the picture's size say; `None`
+    /// lifts that again.
+    ///
+    /// # Errors
+    /// When out of 60 kbit/s..=100 Mbit/s.
+    pub fn set_cap(&self, bits_per_second: Option<u32>) -> Result<(), MediaError> {
+        bits_per_second.map_or(Ok(()), check_bit_rate)?;
+        self.inner.shared.control.set_cap(bits_per_second);
+        Ok(())
+    }
+
+    /// Makes the encoders anew: every viewer goes on with a key frame of a new one.
+    pub fn renew_encoders(&self) {
+        self.inner.shared.control.renew();
+    }
+
+    /// How long the encoder has been at the frame that it began last; `None` while it waits for something to do. Longer
+    /// than a second: it hangs.
+    #[must_use]
+    pub fn encoder_busy_for(&self) -> Option<Duration> {
+        self.inner.shared.control.busy_for()
+    }
+
     /// Sets the frames a second at most.
     ///
     /// # Errors
