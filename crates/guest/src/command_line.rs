@@ -34,6 +34,9 @@ pub struct StartOptions {
     pub load: Option<String>,
 }
 
+/// Name of the network card among QEMU's devices.
+pub(crate) const NETWORK_CARD: &str = "nic0";
+
 /// Name of the hard disk at `index` among QEMU's block nodes.
 pub(crate) fn disk_node(index: usize) -> String {
     format!("disk{index}")
@@ -208,7 +211,7 @@ fn network(line: &mut Line, profile: &Profile, instance: InstanceId) {
         NetworkCard::Virtio => "virtio-net-pci",
     };
     // Mode `none`: a card without a cable.
-    line.device(&format!("{card},mac=52:54:00:10:00:{:02x}", instance.index()));
+    line.device(&format!("{card},id={NETWORK_CARD},mac=52:54:00:10:00:{:02x}", instance.index()));
 }
 
 fn disks(line: &mut Line, profile: &Profile, paths: &Paths) {

@@ -22,7 +22,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use zbus::message::{Message, Type};
 use zbus::names::MemberName;
-use zbus::{Connection, Fd, OwnedVariant, Variant, connection};
+use zbus::{Connection, OwnedVariant, Variant, connection};
 
 #[zbus::proxy(
     interface = "org.qemu.Display1.Keyboard",
@@ -46,15 +46,6 @@ trait Mouse {
     fn set_abs_position(&self, x: u32, y: u32) -> zbus::Result<()>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn is_absolute(&self) -> zbus::Result<bool>;
-}
-
-#[zbus::proxy(
-    interface = "org.qemu.Display1.Audio",
-    default_service = "org.qemu",
-    default_path = "/org/qemu/Display1/Audio"
-)]
-trait Audio {
-    fn register_out_listener(&self, listener: Fd<'_>) -> zbus::Result<()>;
 }
 
 /// A guest whose picture, sound and input are attached. Ends its connections when dropped.
@@ -87,13 +78,8 @@ pub(crate) async fn attach(seat: Seat, shared: &Arc<Shared>, with_sound: bool) -
     tasks.push(tokio::spawn(display::serve(bus.clone(), listener, Arc::clone(shared))));
 
     if with_sound {
-        let (ours, theirs) = UnixStream::pair().map_err(io_error)?;
-        let audio = AudioProxy::new(&bus).await?;
-        // QEMU authenticates us while it answers: both must go on at once.
-        let (registered, stream) = tokio::join!(audio.register_out_listener((&theirs).into()), peer(ours));
-        registered?;
-        drop(theirs);
-        tasks.push(tokio::spawn(sound::serve(stream?, Arc::clone(shared))));
+        let stream = sound::register(&bus, 0).await?;
+        tasks.push(tokio::spawn(sound::keep(bus.clone(), stream, Arc::clone(shared))));
     }
     let keyboard = KeyboardProxy::new(&bus).await?;
     Ok(Attached { injector: Arc::new(DbusInjector { keyboard, mouse }), tasks, _seat: seat })

@@ -117,6 +117,15 @@ pub enum GuestError {
     /// A snapshot's name that QEMU or a file system would misread.
     #[error("refused snapshot name {0:?}: 1 to 64 letters, digits, '-', '_' or '.', not starting with '-' or '.'")]
     SnapshotName(String),
+    /// The profile has no such device.
+    #[error("there is nothing to reset: the guest has no {what}")]
+    NoDevice {
+        /// Which.
+        what: &'static str,
+    },
+    /// There is no snapshot of this name.
+    #[error("there is no snapshot {0:?}")]
+    NoSnapshot(String),
     /// Nowhere to keep a snapshot.
     #[error("the profile has no writable qcow2 disk that could hold a snapshot")]
     NoSnapshotDisk,

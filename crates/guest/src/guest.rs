@@ -1,17 +1,23 @@
 //! The guest as its owner sees it.
 
+mod remedies;
+
+pub use remedies::Snapshot;
+
 use crate::accelerator::probe;
-use crate::command_line::{Paths, disk_node};
+use crate::command_line::Paths;
 use crate::error::GuestError;
+use crate::evidence::End;
 use crate::facts::{facts_of, find_program};
 use crate::input::GuestInput;
 use crate::kernel::{find_firmware, find_kernel};
 use crate::kick::KickStats;
 use crate::launch::Plan;
-use crate::logs::Log;
+use crate::liveness::{self, Liveness};
+use crate::logs::{self, Log, LogLine, LogSource};
 use crate::picture::RgbImage;
-use crate::profile::{DiskKind, Profile};
-use crate::qmp::{Job, Qmp};
+use crate::profile::Profile;
+use crate::qmp::Qmp;
 use crate::shared::{DisplayStats, Shared};
 use crate::sink::{DisplaySink, SoundSink};
 use crate::status::{GuestState, GuestStatus, Target};
@@ -19,6 +25,7 @@ use crate::supervisor::{Order, Supervisor};
 use crate::{AcceleratorChoice, disks};
 use loco_model::InstanceId;
 use loco_process::{RunDir, Spawner};
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io;
@@ -26,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// What a guest is made of.
 #[derive(Clone, Debug)]
@@ -60,7 +67,10 @@ pub struct Guest {
     shared: Arc<Shared>,
     plan: Arc<Plan>,
     shots: AtomicU64,
-    supervisor: tokio::task::JoinHandle<()>,
+    liveness: watch::Receiver<Liveness>,
+    ends: Mutex<Option<mpsc::UnboundedReceiver<End>>>,
+    followers: broadcast::Sender<LogLine>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
     /// The state folder is ours.
     _lock: File,
 }
@@ -68,7 +78,7 @@ pub struct Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         // Its QEMU is killed with it.
-        self.supervisor.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
@@ -104,9 +114,10 @@ impl Guest {
             overlays,
         };
         let spawner = Spawner::shared().map_err(|e| io_error(run_dir.path(), e))?;
+        let followers = logs::followers();
         let plan = Arc::new(Plan {
-            qemu_log: Log::new(state_dir.join("qemu.log")),
-            guest_log: Log::new(state_dir.join("guest.log")),
+            qemu_log: Log::new(state_dir.join("qemu.log"), LogSource::Qemu, followers.clone()),
+            guest_log: Log::new(state_dir.join("guest.log"), LogSource::Guest, followers.clone()),
             profile,
             instance,
             program,
@@ -123,22 +134,50 @@ impl Guest {
         let shared = Arc::new(Shared::new(display, sound));
         let input = GuestInput::default();
         let (orders, receiver) = mpsc::unbounded_channel();
-        let (supervisor, status, monitor) = Supervisor::new(
-            Arc::clone(&plan),
-            Arc::clone(&shared),
-            input.clone(),
-            accelerator,
-            start_from,
-            state_dir.join("evidence"),
-        );
-        let supervisor = tokio::spawn(supervisor.run(receiver, target));
-        Ok(Self { status, monitor, orders, input, shared, plan, shots: AtomicU64::new(0), supervisor, _lock: lock })
+        let (ends_in, ends) = mpsc::unbounded_channel();
+        let (supervisor, status, monitor) =
+            Supervisor::new(Arc::clone(&plan), Arc::clone(&shared), input.clone(), accelerator, start_from, ends_in);
+        let (told, liveness) = watch::channel(Liveness::default());
+        let look = liveness::watch::watch(status.clone(), monitor.clone(), Arc::clone(&shared), told);
+        let tasks = [tokio::spawn(supervisor.run(receiver, target)), tokio::spawn(look)];
+        Ok(Self {
+            status,
+            monitor,
+            orders,
+            input,
+            shared,
+            plan,
+            shots: AtomicU64::new(0),
+            liveness,
+            ends: Mutex::new(Some(ends)),
+            followers,
+            tasks,
+            _lock: lock,
+        })
     }
 
     /// How it is, now and from now on.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<GuestStatus> {
         self.status.clone()
+    }
+
+    /// Whether it goes on, now and from now on.
+    #[must_use]
+    pub fn liveness(&self) -> watch::Receiver<Liveness> {
+        self.liveness.clone()
+    }
+
+    /// What is known of each of its QEMUs that ended unasked. There is one reader: later calls return `None`.
+    #[must_use]
+    pub fn ends(&self) -> Option<mpsc::UnboundedReceiver<End>> {
+        self.ends.lock().take()
+    }
+
+    /// What it and its QEMU write from now on.
+    #[must_use]
+    pub fn log_lines(&self) -> broadcast::Receiver<LogLine> {
+        self.followers.subscribe()
     }
 
     /// Waits until it is as `wanted` says, and returns how it is then.
@@ -212,26 +251,6 @@ impl Guest {
         self.wait_for(|status| status.state == GuestState::Stopped).await.map(drop)
     }
 
-    /// Saves the whole guest, memory included, under a name; replaces an older one of that name.
-    ///
-    /// # Errors
-    /// When it does not run, has no disk for it, or QEMU refuses.
-    pub async fn snapshot(&self, tag: &str) -> Result<(), GuestError> {
-        check_tag(tag)?;
-        self.qmp()?.job(Job::Save, tag, &self.nodes()).await
-    }
-
-    /// Brings the guest back to a snapshot.
-    ///
-    /// # Errors
-    /// When it does not run, or there is none of this name.
-    pub async fn load_snapshot(&self, tag: &str) -> Result<(), GuestError> {
-        check_tag(tag)?;
-        // What is held is held in the guest that is left behind: the loaded one knows nothing of it, or too much.
-        let _ = self.input.release_all();
-        self.qmp()?.job(Job::Load, tag, &self.nodes()).await
-    }
-
     /// What it shows now.
     ///
     /// # Errors
@@ -277,12 +296,6 @@ impl Guest {
     fn qmp(&self) -> Result<Qmp, GuestError> {
         let qmp = self.monitor.borrow().clone();
         qmp.ok_or_else(|| GuestError::NotRunning { state: self.status.borrow().state })
-    }
-
-    /// The disks that a snapshot holds: every one that can be written.
-    fn nodes(&self) -> Vec<String> {
-        let hard_disks = self.plan.profile.disks.iter().filter(|d| d.kind == DiskKind::Disk).count();
-        (0..hard_disks).map(disk_node).collect()
     }
 }
 

@@ -43,6 +43,7 @@ impl std::fmt::Debug for Qmp {
 pub(crate) enum Job {
     Save,
     Load,
+    Delete,
 }
 
 impl Qmp {
@@ -125,7 +126,12 @@ impl Qmp {
         self.execute(command, PATIENCE).await.map(drop)
     }
 
-    /// Saves or loads the whole guest, and waits until that is done.
+    /// Whether a whole guest is being saved, loaded or forgotten: QEMU answers nothing else meanwhile.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.jobs.try_lock().is_err()
+    }
+
+    /// Saves, loads or forgets the whole guest, and waits until that is done.
     pub(crate) async fn job(&self, job: Job, tag: &str, nodes: &[String]) -> Result<(), GuestError> {
         let Some(vmstate) = nodes.first().cloned() else { return Err(GuestError::NoSnapshotDisk) };
         let mut count = self.jobs.lock().await;
@@ -135,14 +141,12 @@ impl Qmp {
         match job {
             Job::Save => {
                 // An older one of this name gives way; that there is none is no error.
-                let job_id = id("delete");
-                let delete =
-                    qmp::snapshot_delete { devices: devices.clone(), job_id: job_id.clone(), tag: tag.clone() };
-                self.run_job("snapshot-delete", job_id, self.execute(delete, PATIENCE)).await?;
+                self.delete(id("delete"), &tag, &devices).await?;
                 let job_id = id("save");
                 let save = qmp::snapshot_save { devices, job_id: job_id.clone(), tag, vmstate };
                 self.run_job("snapshot-save", job_id, self.execute(save, PATIENCE)).await
             }
+            Job::Delete => self.delete(id("delete"), &tag, &devices).await,
             Job::Load => {
                 let job_id = id("load");
                 let load = qmp::snapshot_load { devices, job_id: job_id.clone(), tag, vmstate };
@@ -155,6 +159,12 @@ impl Qmp {
                 loaded
             }
         }
+    }
+
+    async fn delete(&self, job_id: String, tag: &str, devices: &[String]) -> Result<(), GuestError> {
+        let (devices, tag) = (devices.to_vec(), tag.to_owned());
+        let delete = qmp::snapshot_delete { devices, job_id: job_id.clone(), tag };
+        self.run_job("snapshot-delete", job_id, self.execute(delete, PATIENCE)).await
     }
 
     async fn run_job<T>(

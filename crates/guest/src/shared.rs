@@ -8,8 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+
+/// Pixels of the largest text cursor: two of VGA's cells.
+const CURSOR_AREA: u64 = 2 * 9 * 16;
 
 /// Sinks, the last known picture's size, and who wants to know of damage.
 pub(crate) struct Shared {
@@ -22,6 +25,15 @@ pub(crate) struct Shared {
     /// Whether the guest takes absolute positions; `None` while unknown.
     pub(crate) absolute: watch::Sender<Option<bool>>,
     pub(crate) kicks: Arc<Kicks>,
+    /// When the guest last drew something larger than a text cursor, which the card blinks by itself.
+    sign: Mutex<Option<Instant>>,
+    /// Counts whole pictures, so that one that was asked for can be waited for.
+    pub(crate) wholes: watch::Sender<u64>,
+    /// Counts the attachments to the guest's sound.
+    pub(crate) sounds: watch::Sender<u64>,
+    /// Orders to attach anew: whoever holds the display, or the sound, does it.
+    pub(crate) redisplay: Notify,
+    pub(crate) resound: Notify,
     /// Pictures and parts of them that came in messages, and in shared memory.
     pub(crate) sent: AtomicU64,
     pub(crate) in_memory: AtomicU64,
@@ -51,6 +63,11 @@ impl Shared {
             announced: watch::Sender::new(None),
             absolute: watch::Sender::new(None),
             kicks: Arc::new(Kicks::default()),
+            sign: Mutex::default(),
+            wholes: watch::Sender::new(0),
+            sounds: watch::Sender::new(0),
+            redisplay: Notify::new(),
+            resound: Notify::new(),
             sent: AtomicU64::new(0),
             in_memory: AtomicU64::new(0),
         }
@@ -63,7 +80,15 @@ impl Shared {
     pub(crate) fn scanout(&self, size: Size, stride_bytes: u32, pixels: &[u8]) {
         self.size.send_if_modified(|old| old.replace(size) != Some(size));
         self.display.lock().scanout(size, stride_bytes, pixels);
-        self.kicks.damage(Instant::now());
+        let now = Instant::now();
+        *self.sign.lock() = Some(now);
+        self.kicks.damage(now);
+        self.wholes.send_modify(|count| *count += 1);
+    }
+
+    /// When the guest last drew something.
+    pub(crate) fn last_sign(&self) -> Option<Instant> {
+        *self.sign.lock()
     }
 
     /// Returns whether the part lies within the picture; if not it is dropped.
@@ -72,7 +97,11 @@ impl Shared {
         let fits = size.is_some_and(|size| rect.right() <= size.width && rect.bottom() <= size.height);
         if fits {
             self.display.lock().update(rect, stride_bytes, pixels);
-            self.kicks.damage(Instant::now());
+            let now = Instant::now();
+            if u64::from(rect.width) * u64::from(rect.height) > CURSOR_AREA {
+                *self.sign.lock() = Some(now);
+            }
+            self.kicks.damage(now);
         }
         fits
     }

@@ -3,7 +3,7 @@
 use crate::accelerator::Verdict;
 use crate::command_line::StartOptions;
 use crate::error::GuestError;
-use crate::evidence;
+use crate::evidence::{self, End};
 use crate::input::GuestInput;
 use crate::launch::{self, Machine, Plan, Process};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
@@ -14,7 +14,6 @@ use crate::status::{GuestStatus, Target};
 use qapi::qmp;
 use std::collections::VecDeque;
 use std::future::pending;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,7 +27,12 @@ pub(crate) enum Order {
     Target(Target, Duration),
     /// End QEMU and start it again; answered when that was begun.
     Restart(oneshot::Sender<()>),
+    /// Only answer: a sign of life of the supervisor.
+    Ping(oneshot::Sender<()>),
 }
+
+/// How long a QEMU that is restarted may take to end by itself.
+const QUIT_PATIENCE: Duration = Duration::from_secs(1);
 
 type Attaching = Pin<Box<dyn Future<Output = Result<Machine, String>> + Send>>;
 
@@ -51,7 +55,7 @@ pub(crate) struct Supervisor {
     input: GuestInput,
     accelerator: Verdict,
     start_from: Option<String>,
-    evidence: PathBuf,
+    ends: mpsc::UnboundedSender<End>,
     lifecycle: Lifecycle,
     current: Option<Current>,
     retry_at: Option<Instant>,
@@ -79,7 +83,7 @@ impl Supervisor {
         input: GuestInput,
         accelerator: Verdict,
         start_from: Option<String>,
-        evidence: PathBuf,
+        ends: mpsc::UnboundedSender<End>,
     ) -> (Self, watch::Receiver<GuestStatus>, watch::Receiver<Option<Qmp>>) {
         let status = GuestStatus {
             accelerator: Some(accelerator.clone()),
@@ -95,7 +99,7 @@ impl Supervisor {
             input,
             accelerator,
             start_from,
-            evidence,
+            ends,
             lifecycle,
             current: None,
             retry_at: None,
@@ -118,7 +122,9 @@ impl Supervisor {
                     self.power_down_timeout = timeout;
                     self.take(Event::Target(target)).await;
                 }
+                Woken::Order(Some(Order::Ping(answer))) => drop(answer.send(())),
                 Woken::Order(Some(Order::Restart(taken))) => {
+                    self.ask_to_quit().await;
                     self.set_reason(Some("restarted on demand".to_owned()));
                     self.take(Event::Restart).await;
                     // No one may be waiting.
@@ -251,6 +257,16 @@ impl Supervisor {
         }
     }
 
+    /// Before a QEMU that is well is ended: lets it close its disks' images. One that does not answer is not waited for.
+    async fn ask_to_quit(&mut self) {
+        let Some(current) = &mut self.current else { return };
+        let Some((machine, _)) = &current.machine else { return };
+        let quit = machine.qmp.execute(qmp::quit {}, QUIT_PATIENCE);
+        if quit.await.is_ok() && tokio::time::timeout(QUIT_PATIENCE, current.process.ended()).await.is_err() {
+            tracing::debug!("QEMU takes its time to quit");
+        }
+    }
+
     async fn launch(&mut self) -> Option<Event> {
         self.retry_at = None;
         self.patience_until = None;
@@ -328,7 +344,8 @@ impl Supervisor {
         let unasked = matches!(self.lifecycle.phase, Phase::Launching | Phase::Running | Phase::Paused);
         if unasked {
             tracing::warn!(instance = %self.plan.instance, reason, ?lived, "QEMU ended unasked");
-            evidence::keep(&self.plan, &self.evidence, &reason, lived);
+            // The owner may not want to know.
+            let _ = self.ends.send(evidence::end(&self.plan, &reason, lived));
             self.set_reason(Some(reason));
         } else {
             tracing::info!(instance = %self.plan.instance, reason, "QEMU has ended");

@@ -115,6 +115,8 @@ async fn a_mouse_is_moved() {
 async fn a_killed_qemu_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let (guest, screen, _) = start(config(demo("town"), 1, dir.path())).await;
+    let mut ends = guest.ends().expect("the first reader");
+    assert!(guest.ends().is_none(), "there is one reader");
     let first = running(&guest).await;
     booted(&screen).await;
     screen.wait("a counter of 30", |p| reading(p).is_some_and(|r| r.counter >= 30)).await;
@@ -126,10 +128,8 @@ async fn a_killed_qemu_comes_back() {
     assert!(again.started_at > first.started_at);
     assert!(again.reason.as_deref().is_some_and(|r| r.contains("signal 9")), "{again:?}");
     screen.wait("a fresh counter", |p| reading(p).is_some_and(|r| r.counter < 30)).await;
-    let evidence: Vec<_> = std::fs::read_dir(dir.path().join("evidence")).unwrap().flatten().collect();
-    assert_eq!(evidence.len(), 1);
-    let text = std::fs::read_to_string(evidence[0].path()).unwrap();
-    assert!(text.contains("signal 9") && text.contains("loco: boot"), "{text}");
+    let end = tokio::time::timeout(PATIENCE, ends.recv()).await.unwrap().unwrap();
+    assert!(end.reason.contains("signal 9") && end.log.contains("loco: boot"), "{end:?}");
     guest.stop(PATIENCE).await;
 }
 
@@ -149,6 +149,13 @@ async fn a_snapshot_brings_everything_back() {
     guest.load_snapshot("desk").await.unwrap();
     screen.wait("the older counter", |p| reading(p).is_some_and(|r| r.counter < later)).await;
     assert!(matches!(guest.snapshot("a b").await, Err(GuestError::SnapshotName(_))));
+    guest.snapshot("other").await.unwrap();
+    let names = |all: Vec<loco_guest::Snapshot>| all.into_iter().map(|s| s.name).collect::<Vec<_>>();
+    let all = guest.snapshots().await.unwrap();
+    assert!(all.iter().all(|s| s.bytes > 1 << 20 && s.saved_at_s > 1_700_000_000), "{all:?}");
+    assert_eq!(names(all), ["desk", "other"]);
+    guest.delete_snapshot("other").await.unwrap();
+    assert_eq!(names(guest.snapshots().await.unwrap()), ["desk"]);
     guest.stop(PATIENCE).await;
 
     // And a new guest starts from it.

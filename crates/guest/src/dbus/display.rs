@@ -3,7 +3,7 @@
 use super::memory::SharedPicture;
 use super::{answer_properties, done};
 use crate::shared::Shared;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use loco_model::{Rect, Size};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -55,15 +55,17 @@ pub(super) async fn serve(bus: Connection, mut messages: MessageStream, shared: 
     // A new listener must be answered until it has got its picture: QEMU's main loop waits for it to say what it can.
     let mut fresh = true;
     let mut memory = None;
+    // An order that was meant for an earlier QEMU.
+    let _ = shared.redisplay.notified().now_or_never();
     loop {
         let lost = tokio::select! {
             biased;
+            () = shared.redisplay.notified() => true,
             sync = listen(&mut messages, &shared, &mut memory, &mut fresh) => sync == Sync::Lost,
             Ok(()) = announced.changed(), if !fresh => {
                 let told = *announced.borrow_and_update();
                 told.is_some() && told != *shared.size.borrow()
             }
-            else => false,
         };
         if lost {
             number += 1;
@@ -73,14 +75,20 @@ pub(super) async fn serve(bus: Connection, mut messages: MessageStream, shared: 
                 Ok(next) => (messages, memory, fresh) = (next, None, true),
                 Err(error) => {
                     tracing::warn!(%error, "display: QEMU does not take another listener");
-                    break;
+                    rest(&shared).await;
                 }
             }
         } else if Connection::from(&messages).is_closed() {
-            break;
+            rest(&shared).await;
         }
     }
+}
+
+/// There is no picture until someone orders a new listener; when QEMU itself is gone, this task is ended.
+async fn rest(shared: &Shared) {
     shared.display_disabled();
+    shared.redisplay.notified().await;
+    shared.redisplay.notify_one();
 }
 
 /// Returns when the picture is lost or has just come whole, or the connection is gone.

@@ -3,15 +3,18 @@
 use super::{answer_properties, done};
 use crate::shared::Shared;
 use crate::sink::SoundFormat;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use zbus::message::Message;
 use zbus::names::MemberName;
-use zbus::{Connection, MessageStream};
+use zbus::{Connection, Fd, MessageStream};
 
 /// What the command line asks QEMU for (`out.frequency`, `out.channels`, `out.format`).
 const FORMAT: SoundFormat = SoundFormat { rate_hz: 48_000, channels: 2 };
+/// Peers of the bus that listeners of sound are, from this number on; those of the picture begin at 10.
+const FIRST_PEER: u32 = 1_000_000;
 /// Samples in the longest piece taken at once: one second. QEMU sends 480 to 1024 frames.
 const MAX_SAMPLES: usize = 96_000;
 
@@ -30,8 +33,53 @@ impl Drop for Voices {
     }
 }
 
+/// Registers a listener with QEMU, each time as another peer on the bus: QEMU allows one to each, and has the one before
+/// on its list until it has seen its end.
+pub(super) async fn register(bus: &Connection, number: u32) -> zbus::Result<MessageStream> {
+    let (ours, theirs) = UnixStream::pair().map_err(super::io_error)?;
+    let sender = format!(":1.{}", FIRST_PEER.saturating_add(number));
+    let call = Message::method_call("/org/qemu/Display1/Audio", "RegisterOutListener")
+        .destination("org.qemu")
+        .interface("org.qemu.Display1.Audio")
+        .sender(sender.as_str())
+        .with_flags(zbus::message::Flags::NO_REPLY_EXPECTED)
+        .build(&(Fd::from(&theirs),))?;
+    bus.send(&call).await?;
+    drop((call, theirs));
+    // QEMU's answer is that it greets us; it hangs up when it refuses.
+    super::peer(ours).await
+}
+
+/// Serves, and attaches anew when that is ordered, until it is ended.
+pub(super) async fn keep(bus: Connection, first: MessageStream, shared: Arc<Shared>) {
+    let mut messages = first;
+    let mut number = 0;
+    // An order that was meant for an earlier QEMU.
+    let _ = shared.resound.notified().now_or_never();
+    loop {
+        tokio::select! {
+            () = serve(messages, Arc::clone(&shared)) => {
+                tracing::debug!("sound: QEMU has hung up");
+                shared.resound.notified().await;
+            }
+            () = shared.resound.notified() => {}
+        }
+        messages = loop {
+            number += 1;
+            match register(&bus, number).await {
+                Ok(next) => break next,
+                Err(error) => {
+                    tracing::warn!(%error, "sound: QEMU does not take another listener");
+                    shared.resound.notified().await;
+                }
+            }
+        };
+        shared.sounds.send_modify(|count| *count += 1);
+    }
+}
+
 /// Serves until QEMU closes the connection.
-pub(super) async fn serve(mut messages: MessageStream, shared: Arc<Shared>) {
+async fn serve(mut messages: MessageStream, shared: Arc<Shared>) {
     let connection = Connection::from(&messages);
     let mut voices = Voices { shared, open: BTreeMap::new() };
     let mut samples = Vec::with_capacity(2048);
