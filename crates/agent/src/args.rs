@@ -9,7 +9,12 @@ use std::path::PathBuf;
 
 /// Arguments of the agent. Flags win over the environment, the environment over the defaults.
 #[derive(Clone, Debug, clap::Args)]
+#[command(subcommand_negates_reqs = true, subcommand_value_name = "COMMAND")]
 pub struct AgentArgs {
+    /// Ask an agent that runs, instead of running one
+    #[command(subcommand)]
+    pub command: Option<AgentCommand>,
+
     /// Guest profile: a built-in one by its name ("demo"), or a JSON file by its path
     #[arg(long, value_name = "NAME|FILE", env = "LOCO_PROFILE", default_value = "demo")]
     pub profile: String,
@@ -23,12 +28,16 @@ pub struct AgentArgs {
     pub listen: SocketAddr,
 
     /// File that holds the bearer token (mode 0600)
-    #[arg(long, value_name = "FILE", env = "LOCO_TOKEN_FILE")]
-    pub token_file: PathBuf,
+    #[arg(long, value_name = "FILE", env = "LOCO_TOKEN_FILE", required = true)]
+    pub token_file: Option<PathBuf>,
 
     /// Folder for what must survive a restart (disk overlays, snapshots); without it they end with the agent
     #[arg(long, value_name = "DIR", env = "LOCO_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+
+    /// Start the guest from this snapshot of its own, each time
+    #[arg(long, value_name = "NAME", env = "LOADVM_TAG")]
+    pub start_from: Option<String>,
 
     /// Ports for media, UDP and TCP, one per viewer, such as 40000-40009; any free ones when left out
     #[arg(long, value_name = "A-B", env = "LOCO_RTC_PORTS")]
@@ -69,6 +78,31 @@ pub struct AgentArgs {
     /// Print one JSON line with the address once the agent answers
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is asked of an agent that runs.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum AgentCommand {
+    /// Print the report of an agent as JSON
+    Report(AskArgs),
+    /// Check an agent and its guest, one line each; ends with status 1 when something is wrong
+    Test(AskArgs),
+}
+
+/// Which agent is asked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AskArgs {
+    /// Base URL of the agent [default: the one that listens at --listen's address here]
+    #[arg(long, value_name = "URL", env = "LOCO_AGENT")]
+    pub agent: Option<String>,
+
+    /// Address that the agent of this container listens at
+    #[arg(long, value_name = "ADDR:PORT", env = "LOCO_LISTEN")]
+    pub listen: Option<SocketAddr>,
+
+    /// File that holds the bearer token
+    #[arg(long, value_name = "FILE", env = "LOCO_TOKEN_FILE")]
+    pub token_file: PathBuf,
 }
 
 /// Reads an instance's index.

@@ -5,14 +5,22 @@ use loco_guest::{DisplaySink, SoundFormat, SoundSink};
 use loco_media::Canvas;
 use loco_media::sound::{SoundEncoder, SoundLink, SoundPacket};
 use loco_media::sound_link::{OpusPacket, SoundOutlet};
+use loco_media::video::RgbImage;
 use loco_model::{Rect, Size};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Puts the guest's picture on the canvas, and tells when there is one and how large it is.
 pub(crate) struct Screen {
     canvas: Canvas,
     size: watch::Sender<Option<Size>>,
+    last: LastPicture,
 }
+
+/// The guest's picture as it was when its display was gone, for whoever wants it as evidence.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastPicture(pub(crate) Arc<Mutex<Option<RgbImage>>>);
 
 /// Plays the guest's voices into the encoder.
 pub(crate) struct Loudspeaker(pub(crate) SoundEncoder);
@@ -23,8 +31,8 @@ pub(crate) struct Outlet(pub(crate) SoundOutlet);
 // === impl Screen ===
 
 impl Screen {
-    pub(crate) fn new(canvas: Canvas, size: watch::Sender<Option<Size>>) -> Self {
-        Self { canvas, size }
+    pub(crate) fn new(canvas: Canvas, size: watch::Sender<Option<Size>>, last: LastPicture) -> Self {
+        Self { canvas, size, last }
     }
 
     fn tell(&self, now: Option<Size>) {
@@ -44,6 +52,10 @@ impl DisplaySink for Screen {
     }
 
     fn disabled(&mut self) {
+        // Told twice: by the display, and when QEMU is gone.
+        if self.size.borrow().is_some() {
+            *self.last.0.lock() = self.canvas.screenshot();
+        }
         self.canvas.blank();
         self.tell(None);
     }

@@ -1,28 +1,36 @@
 //! The agent's routes.
 
+mod guest;
+mod logs;
+mod repair;
+
 use crate::agent::Agent;
+use crate::image::encode_png;
 use crate::input::inject_request;
-use crate::report::{report, reports};
-use crate::{metrics, page};
+use crate::report::{compact, report, reports};
+use crate::{metrics, page, usage};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, patch, post};
-use axum::{Json, Router};
+use axum::routing::{delete, get, patch, post, put};
+use axum::{Extension, Json, Router};
 use futures::StreamExt as _;
 use loco_guest::GuestState;
-use loco_http::{Failure, event_response};
+use loco_http::{Failure, Guard, JsonBody, Role, event_response};
 use loco_media::WhepError;
-use loco_media::video::RgbImage;
 use loco_media::whep::{FRAGMENT_TYPE, Patched, SDP_TYPE};
 use loco_model::input::InputRequest;
-use loco_model::report::HealthReport;
+use loco_model::report::UseHealth;
+use loco_model::usage::{Use, VIEWER_HEADER};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// Longest id of a viewer that is taken note of, in bytes.
+const MAX_VIEWER: usize = 128;
 
 type Shared = State<Arc<Agent>>;
 
@@ -31,14 +39,34 @@ pub(crate) fn routes(agent: Arc<Agent>) -> Router {
         .route("/", get(watch_page))
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .route("/startup", get(ready))
+        .route("/startup", get(startup))
         .route("/metrics", get(metrics_text))
         .route("/events", get(events))
         .route("/screenshot.png", get(screenshot))
         .route("/input", post(input))
+        .route("/use", put(set_use))
+        .route("/pause", post(guest::pause))
+        .route("/resume", post(guest::resume))
+        .route("/snapshots", get(guest::snapshots))
+        .route("/snapshots/{name}", delete(guest::delete_snapshot))
+        .route("/snapshot", post(guest::snapshot))
+        .route("/snapshot/load", post(guest::load_snapshot))
+        .route("/remedy/{action}", post(repair::remedy))
+        .route("/ledger", get(repair::ledger))
+        .route("/evidence/{attempt}/{file}", get(repair::evidence))
+        .route("/logs", get(logs::logs))
         .route("/whep", post(offer).options(describe))
         .route("/whep/{session}", patch(trickle).delete(hang_up))
         .with_state(agent)
+}
+
+/// Says which role each route needs, beyond that reading needs `view` and all else `operate`.
+pub(crate) fn roles(guard: Guard) -> Guard {
+    guard
+        .role(Method::POST, "/input", Role::Play)
+        .role(Method::POST, "/whep", Role::View)
+        .role(Method::PATCH, "/whep", Role::View)
+        .role(Method::DELETE, "/whep", Role::View)
 }
 
 async fn watch_page() -> Response {
@@ -46,13 +74,24 @@ async fn watch_page() -> Response {
     ([policy], Html(page::HTML.as_str())).into_response()
 }
 
-/// Always 200 while the agent works: how the guest is stands in the body.
-async fn health(State(agent): Shared) -> Json<HealthReport> {
-    Json(report(&agent))
+/// Always 200 while the agent's own loops turn: how the guest is stands in the body.
+async fn health(State(agent): Shared) -> Response {
+    let stuck = agent.heart.stuck(agent.sender.encoder_busy_for());
+    let status = if stuck.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(report(&agent))).into_response()
+}
+
+/// 503 until QEMU has run once and its display was attached; from then on 200, whatever becomes of it.
+async fn startup(State(agent): Shared) -> Result<Json<Value>, Failure> {
+    if *agent.started.borrow() {
+        return Ok(Json(json!({ "status": "started" })));
+    }
+    let state = agent.status.borrow().state;
+    Err(Failure::unavailable(format!("the guest is {state} and has not shown a picture yet")))
 }
 
 async fn ready(State(agent): Shared) -> Result<Json<Value>, Failure> {
-    let state = agent.guest.borrow().state;
+    let state = agent.status.borrow().state;
     let shows_picture = agent.size.borrow().is_some();
     if shows_picture && matches!(state, GuestState::Running | GuestState::Paused) {
         Ok(Json(json!({ "status": "ready" })))
@@ -64,14 +103,14 @@ async fn ready(State(agent): Shared) -> Result<Json<Value>, Failure> {
 }
 
 async fn metrics_text(State(agent): Shared) -> Result<Response, Failure> {
-    let text = metrics::text(&report(&agent))
+    let text = metrics::text(&report(&agent), &agent.repair.book.ledger())
         .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn events(State(agent): Shared) -> Response {
     let stop = agent.stop.clone();
-    event_response(reports(agent).map(|report| ("health", report)), stop)
+    event_response(reports(agent).map(|report| ("health", compact(&report))), stop)
 }
 
 async fn screenshot(State(agent): Shared) -> Result<Response, Failure> {
@@ -86,21 +125,15 @@ async fn screenshot(State(agent): Shared) -> Result<Response, Failure> {
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
 }
 
-fn encode_png(image: &RgbImage) -> Result<Vec<u8>, png::EncodingError> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, image.size.width, image.size.height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Fast);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(&image.pixels)?;
-    writer.finish()?;
-    Ok(bytes)
-}
-
-async fn input(State(agent): Shared, Json(request): Json<InputRequest>) -> Result<StatusCode, Failure> {
+async fn input(State(agent): Shared, JsonBody(request): JsonBody<InputRequest>) -> Result<StatusCode, Failure> {
     inject_request(&agent, &request)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set_use(State(agent): Shared, JsonBody(order): JsonBody<Use>) -> Result<Json<UseHealth>, Failure> {
+    usage::check(&order).map_err(|detail| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail))?;
+    let health = agent.usage.set(order).await;
+    health.map(Json).ok_or_else(|| Failure::unavailable("the agent ends"))
 }
 
 async fn describe() -> Response {
@@ -108,9 +141,13 @@ async fn describe() -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
-async fn offer(State(agent): Shared, headers: HeaderMap, body: Bytes) -> Response {
+async fn offer(State(agent): Shared, Extension(role): Extension<Role>, headers: HeaderMap, body: Bytes) -> Response {
+    let viewer = text(&headers, &HeaderName::from_static(VIEWER_HEADER));
+    let viewer = viewer.filter(|viewer| (1..=MAX_VIEWER).contains(&viewer.len())).map(str::to_owned);
     match agent.sender.whep_offer(text(&headers, &header::CONTENT_TYPE), &body).await {
         Ok(session) => {
+            // Before the player learns of its session: its first input finds its seat.
+            agent.seats.take(session.id.as_str(), viewer, role);
             let headers = [
                 (header::CONTENT_TYPE, SDP_TYPE.to_owned()),
                 (header::LOCATION, format!("/whep/{}", session.id)),

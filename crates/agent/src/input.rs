@@ -1,27 +1,51 @@
 //! From viewers to the guest: sessions' channels and `POST /input`.
 
 use crate::agent::Agent;
-use crate::ledger::{Ledger, MAX_WHEEL_STEPS};
+use crate::hands::{AllHands, MAX_WHEEL_STEPS};
 use axum::http::StatusCode;
 use loco_guest::InputError;
 use loco_http::Failure;
 use loco_media::{SessionId, SessionInput};
-use loco_model::input::{InputEvent, InputRequest, MAX_EVENTS_PER_REQUEST};
+use loco_model::input::{InputEvent, InputRequest, KeysEvent, MAX_EVENTS_PER_REQUEST};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Furthest that one motion of `POST /input` may go, in guest pixels: larger than any screen.
 const MAX_MOTION: i32 = 16_384;
 
-/// Injects what sessions say until the sender ends.
+/// Injects what sessions say, of those whose input is taken, until the sender ends.
 pub(crate) async fn inject_sessions(mut inputs: mpsc::Receiver<(SessionId, SessionInput)>, agent: Arc<Agent>) {
-    let mut ledger = Ledger::default();
-    while let Some((session, input)) = inputs.recv().await {
-        ledger.events(session.as_str(), input, |event| {
+    let mut hands = AllHands::default();
+    let mut holder = agent.seats.holder();
+    loop {
+        let said = tokio::select! {
+            said = inputs.recv() => match said {
+                Some(said) => Some(said),
+                None => return,
+            },
+            Ok(()) = holder.changed() => None,
+        };
+        let emit = |event| {
             if let Err(error) = inject(&agent, event) {
-                tracing::debug!(%session, "an input was not taken: {error}");
+                tracing::debug!("an input was not taken: {error}");
             }
-        });
+        };
+        match said {
+            Some((session, SessionInput::Closed)) => {
+                hands.events(session.as_str(), SessionInput::Closed, emit);
+                agent.seats.leave(session.as_str());
+            }
+            Some((session, input)) if agent.seats.may_play(session.as_str()) => {
+                hands.events(session.as_str(), input, emit);
+            }
+            Some((session, input)) => hands.ignore(session.as_str(), input),
+            // Whoever lost the input to another holds nothing any more.
+            None => {
+                for session in hands.sessions().iter().filter(|session| !agent.seats.may_play(session)) {
+                    hands.events(session, SessionInput::Keys(KeysEvent::ReleaseAll), emit);
+                }
+            }
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, &cli.logging),
         // The window system wants the process's first thread.
         Command::View(args) => loco_viewer::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        Command::Agent(args) => loco_agent::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Agent(args) => loco_agent::run(&args),
         Command::Bench(args) => bench(args),
     };
     result.unwrap_or_else(|error| {

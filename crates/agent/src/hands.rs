@@ -18,13 +18,30 @@ struct Hands {
 
 /// Every session's hands.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct AllHands {
     sessions: BTreeMap<String, Hands>,
 }
 
-// === impl Ledger ===
+// === impl AllHands ===
 
-impl Ledger {
+impl AllHands {
+    /// Sessions that have said anything.
+    pub(crate) fn sessions(&self) -> Vec<String> {
+        self.sessions.keys().cloned().collect()
+    }
+
+    /// Takes note of what a session said that gives no input now: where its pointer is, so that the way it goes
+    /// meanwhile is not made up for later.
+    pub(crate) fn ignore(&mut self, session: &str, input: SessionInput) {
+        let pointer = match input {
+            SessionInput::Pointer(pointer) | SessionInput::Keys(KeysEvent::Button { pointer, .. }) => pointer,
+            SessionInput::Keys(_) | SessionInput::Closed => return,
+        };
+        if let Pointer::Relative { sum_x, sum_y } = pointer {
+            self.sessions.entry(session.to_owned()).or_default().sums = (sum_x, sum_y);
+        }
+    }
+
     /// What the guest is to be told because `session` said `input`, in order.
     pub(crate) fn events(&mut self, session: &str, input: SessionInput, mut emit: impl FnMut(InputEvent)) {
         if !self.sessions.contains_key(session) {
@@ -136,10 +153,10 @@ mod tests {
 
     /// Plays what sessions say, and gives what the guest is told.
     fn play(steps: &[(&str, SessionInput)]) -> Vec<InputEvent> {
-        let mut ledger = Ledger::default();
+        let mut hands = AllHands::default();
         let mut told = Vec::new();
         for (session, input) in steps {
-            ledger.events(session, *input, |event| told.push(event));
+            hands.events(session, *input, |event| told.push(event));
         }
         told
     }
@@ -208,6 +225,18 @@ mod tests {
             ("a", press("KeyA", false)),
         ];
         assert_eq!(play(&steps), [down("KeyA"), down("KeyA"), up("KeyA")]);
+    }
+
+    #[test]
+    fn what_is_ignored_is_not_made_up_for() {
+        let mut hands = AllHands::default();
+        hands.ignore("a", press("KeyA", true));
+        hands.ignore("a", SessionInput::Pointer(relative(100, 100)));
+        let mut told = Vec::new();
+        hands.events("a", press("KeyA", false), |event| told.push(event));
+        hands.events("a", SessionInput::Pointer(relative(101, 98)), |event| told.push(event));
+        assert_eq!(told, [InputEvent::Motion { dx: 1, dy: -2 }]);
+        assert_eq!(hands.sessions(), ["a"]);
     }
 
     #[test]
