@@ -11,9 +11,10 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The tests that a program lists by `alone!(name)`, each with the program's name before it.
+/// The tests that a program lists by `alone!(name)` or `beside!(name)`, each with the program's name before it.
 fn listed(program: &str, source: &str) -> BTreeSet<String> {
-    let names = source.split("alone!(").skip(1).filter_map(|rest| rest.split_once(')'));
+    let rests = ["alone!(", "beside!("].into_iter().flat_map(|mark| source.split(mark).skip(1));
+    let names = rests.filter_map(|rest| rest.split_once(')'));
     names.map(|(name, _)| format!("{program} {name}")).collect()
 }
 

@@ -97,7 +97,6 @@ impl Operation {
             "id" => "instance-0",
             "viewer" => "ada-1",
             "file" => "log.txt",
-            "name" if self.path.contains("config") => "recovery",
             _ => "one",
         })
     }

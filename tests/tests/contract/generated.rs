@@ -21,6 +21,8 @@ const VARIABLE: &str = "LOCO_SCHEMATHESIS";
 const EXAMPLES: u32 = 12;
 /// All of it ends within this, also on a slow machine.
 const MOST: Duration = Duration::from_secs(300);
+/// A snapshot that there is.
+const SNAPSHOT: &str = "one";
 /// The same requests each time: what fails once fails again.
 const SEED: u32 = 98;
 
@@ -39,7 +41,7 @@ pub(crate) async fn the_document_is_kept() -> Result<()> {
     let presence = stay(&scene)?;
     let folder = scene.rig.place.path().join("schemathesis");
     fs::create_dir(&folder)?;
-    let document = with_examples(&scene, &attempt)?;
+    let document = with_examples(&scene, &attempt).await?;
     fs::write(folder.join("openapi.json"), serde_json::to_vec_pretty(&document)?)?;
     fs::write(folder.join("schemathesis.toml"), CONFIGURATION)?;
     let log = scene.rig.place.log("requests")?;
@@ -75,9 +77,10 @@ pub(crate) async fn the_document_is_kept() -> Result<()> {
     for operation in &operations {
         let name = operation.to_string();
         let good = answered.get(&name).is_some_and(|codes| codes.keys().any(|code| (200..300).contains(code)));
-        if operation.is_endless && !has_follow(operation) {
+        if operation.is_endless {
             endless_begins(&scene, operation).await?;
-        } else if !good {
+        }
+        if !good && (!operation.is_endless || has_follow(operation)) {
             without.push(format!("{name}: {:?}", answered.get(&name)));
         }
     }
@@ -85,13 +88,16 @@ pub(crate) async fn the_document_is_kept() -> Result<()> {
     scene.stop().await
 }
 
-/// An operation that ends unless it is asked to follow.
+/// Whether an endless operation ends unless it is asked to follow.
 fn has_follow(operation: &Operation) -> bool {
     operation.path.contains("/logs/")
 }
 
-/// A finished attempt, so that there is one to ask about.
+/// A finished attempt and a snapshot, so that there is one to ask about; the attempt's id.
 async fn an_attempt(scene: &Scene) -> Result<String> {
+    let path = format!("/api/instances/{}/snapshot", id(0));
+    let response = scene.control.send(Method::POST, &path, &json!({"name": SNAPSHOT})).await?;
+    ensure!(response.status().is_success(), "{}", response.text().await?);
     let path = format!("/api/quality/recover/{}", id(0));
     let response = scene.control.send(Method::POST, &path, &json!({"action": "restart-stream"})).await?;
     ensure!(response.status() == StatusCode::ACCEPTED, "{}", response.text().await?);
@@ -122,41 +128,39 @@ fn stay(scene: &Scene) -> Result<tokio::task::JoinHandle<()>> {
 
 /// The document with a good value for every parameter: what exists here cannot stand in a document for everywhere. Nothing
 /// of what it says about answers is touched.
-fn with_examples(scene: &Scene, attempt: &str) -> Result<Value> {
+async fn with_examples(scene: &Scene, attempt: &str) -> Result<Value> {
     let mut document = scene.document.clone();
     let token = Token::read_file(&scene.rig.token_file())?.authorization();
     let token = token.trim_start_matches("Bearer ").to_owned();
     let now = loco_bench::simulated::now_ms();
     for (path, item) in document["paths"].as_object_mut().context("no paths")? {
         for (method, operation) in item.as_object_mut().context("no operations")? {
-            for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
-                let name = parameter["name"].as_str().unwrap_or_default().to_owned();
-                let example = match name.as_str() {
-                    "id" => json!(id(0)),
-                    "viewer" => json!("ada-1"),
-                    "attempt" => json!(attempt),
-                    "file" => json!("log.txt"),
-                    "name" if path.contains("config") => json!("recovery"),
-                    "name" => json!("one"),
-                    "metric" if parameter["example"].is_null() => json!("frame_rate"),
-                    "from_ms" => json!(now - 600_000),
-                    "to_ms" => json!(now),
-                    // Its other answer goes on for ever.
-                    "follow" => {
-                        parameter["schema"] = json!({"type": "boolean", "enum": [false]});
-                        json!(false)
-                    }
-                    _ => continue,
-                };
-                parameter["example"] = example;
+            if let Some(parameters) = operation["parameters"].as_array_mut() {
+                // With this one an answer goes on for ever.
+                parameters.retain(|parameter| parameter["name"] != "follow" && parameter["name"] != "for_s");
+                for parameter in parameters {
+                    let example = match parameter["name"].as_str().unwrap_or_default() {
+                        "id" => json!(id(0)),
+                        "viewer" => json!("ada-1"),
+                        "attempt" => json!(attempt),
+                        "file" => json!("log.txt"),
+                        "name" => json!(SNAPSHOT),
+                        "from_ms" => json!(now - 600_000),
+                        "to_ms" => json!(now),
+                        _ => continue,
+                    };
+                    parameter["example"] = example;
+                }
             }
             let example = match (method.as_str(), path.as_str()) {
                 ("post", "/api/login") => json!({"token": token}),
                 ("post", "/api/quality/recover/{id}") => json!({"action": "restart-stream", "override": true}),
                 ("post", "/api/active") => json!({"ids": [id(0)]}),
+                ("post", "/input/{id}") => json!({"events": [{"type": "key", "code": "KeyA", "pressed": true}]}),
                 ("post", path) if path.ends_with("/input") => json!({"viewer": "ada-1", "action": "take"}),
-                ("post", path) if path.contains("snapshot") => json!({"name": "one"}),
+                ("post", path) if path.contains("snapshot") => json!({"name": SNAPSHOT}),
                 ("put", "/api/viewers/{viewer}") => json!({"name": "ada@workstation"}),
+                ("put", path) if path.starts_with("/api/config/") => scene.control.get(path).await?,
                 _ => continue,
             };
             let content = &mut operation["requestBody"]["content"]["application/json"];
@@ -196,7 +200,8 @@ fn fits(template: &str, path: &str) -> bool {
 
 /// An answer that never ends begins as it should.
 async fn endless_begins(scene: &Scene, operation: &Operation) -> Result<()> {
-    let url = format!("{}{}", scene.control.api, operation.target());
+    let query = if has_follow(operation) { "?follow=true" } else { "" };
+    let url = format!("{}{}{query}", scene.control.api, operation.target());
     let mut events = scene.control.http.events(&url).await.with_context(|| operation.to_string())?;
     let first = tokio::time::timeout(PATIENCE, futures::StreamExt::next(&mut events)).await;
     let first = first.with_context(|| format!("{operation} says nothing"))?;

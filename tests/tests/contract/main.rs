@@ -9,7 +9,7 @@ mod generated;
 mod raw;
 mod refusals;
 
-use loco_tests::alone;
+use loco_tests::{alone, beside};
 use std::process::ExitCode;
 
 use generated::the_document_is_kept;
@@ -19,10 +19,10 @@ use refusals::{
 
 fn main() -> ExitCode {
     alone::run(vec![
-        alone!(every_operation_needs_a_token),
-        alone!(roles_are_kept_and_named),
-        alone!(paths_lead_nowhere_else),
-        alone!(bodies_are_bounded_and_checked),
-        alone!(the_document_is_kept),
+        beside!(the_document_is_kept),
+        beside!(every_operation_needs_a_token),
+        beside!(roles_are_kept_and_named),
+        beside!(paths_lead_nowhere_else),
+        beside!(bodies_are_bounded_and_checked),
     ])
 }

@@ -79,7 +79,7 @@ pub(crate) async fn roles_are_kept_and_named() -> Result<()> {
     let scene = Scene::start_with("roles", three_tokens).await?;
     let bearer = |role: &str| format!("Bearer {}", role.repeat(8));
     // What each operation needs at least: everything is seen by all, playing is more, and the rest is operating.
-    let plays = ["/api/active", "/api/instances/{id}/input", "/api/input/{id}"];
+    let plays = ["/api/active", "/api/instances/{id}/input", "/input/{id}"];
     let views = ["/api/viewers", "/api/login", "/api/logout"];
     let mut refused = 0;
     for operation in scene.operations()?.iter().filter(|operation| !operation.is_open()) {

@@ -94,10 +94,12 @@ pub(crate) async fn two_control_planes_make_three_attempts_together() -> Result<
     wait_well(&two, IT).await?;
     // A guest that freezes again and again: neither control plane can help, and both want to.
     let mut frozen = BTreeSet::new();
-    wait_for("both to give up", PATIENCE, async || {
+    wait_for("both to give up", PATIENCE * 2, async || {
+        // Only one that was repaired and judged so by both.
+        let both = [one.instance(id(IT)).await?, two.instance(id(IT)).await?];
         if let Ok(qemu) = agent.qemu()
             && !frozen.contains(&qemu.pid)
-            && one.instance(id(IT)).await?.ready
+            && both.iter().all(is_well)
         {
             freeze(qemu.pid)?;
             frozen.insert(qemu.pid);

@@ -9,6 +9,7 @@ use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use futures::StreamExt as _;
 use loco_http::{Failure, event_response};
+use loco_model::agent::{LogLine, LogSource, Snapshot, SnapshotOrder};
 use loco_model::failure::Remedy;
 use loco_model::recovery::{Attempt, Initiator, Ledger, Outcome, RemedyOrder, left};
 use loco_model::report::HealthReport;
@@ -165,12 +166,6 @@ fn set_state(asked: &Context, state: &str) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Named {
-    name: String,
-}
-
 fn checked(name: &str) -> Result<(), Failure> {
     let good = (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -178,11 +173,16 @@ fn checked(name: &str) -> Result<(), Failure> {
     if good { Ok(()) } else { Err(Failure::bad_request(format!("refused snapshot name {name:?}"))) }
 }
 
-async fn snapshots(State(asked): Asked) -> Json<Vec<String>> {
-    Json(asked.shared.state.lock().snapshots.iter().cloned().collect())
+async fn snapshots(State(asked): Asked) -> Json<Vec<Snapshot>> {
+    let state = asked.shared.state.lock();
+    let saved = |name: &String| Snapshot { name: name.clone(), saved_at_ms: now_ms(), bytes: 1 << 20 };
+    Json(state.snapshots.iter().map(saved).collect())
 }
 
-async fn snapshot(State(asked): Asked, Json(Named { name }): Json<Named>) -> Result<StatusCode, Failure> {
+async fn snapshot(
+    State(asked): Asked,
+    Json(SnapshotOrder { name }): Json<SnapshotOrder>,
+) -> Result<StatusCode, Failure> {
     checked(&name)?;
     let snapshots = &mut asked.shared.state.lock().snapshots;
     snapshots.insert(name);
@@ -193,7 +193,10 @@ async fn snapshot(State(asked): Asked, Json(Named { name }): Json<Named>) -> Res
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn load_snapshot(State(asked): Asked, Json(Named { name }): Json<Named>) -> Result<StatusCode, Failure> {
+async fn load_snapshot(
+    State(asked): Asked,
+    Json(SnapshotOrder { name }): Json<SnapshotOrder>,
+) -> Result<StatusCode, Failure> {
     checked(&name)?;
     known(asked.shared.state.lock().snapshots.contains(&name), &name)
 }
@@ -214,7 +217,7 @@ struct Tail {
 }
 
 async fn logs(State(asked): Asked, Query(tail): Query<Tail>) -> Response {
-    let line = json!({"source": "agent", "at_ms": now_ms(), "text": "simulated"});
+    let line = LogLine { source: LogSource::Agent, at_ms: now_ms(), text: "simulated".to_owned() };
     if !tail.follow {
         return Json(vec![line]).into_response();
     }
