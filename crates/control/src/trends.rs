@@ -93,7 +93,7 @@ fn is_steady(line: Line, places: &[(f64, f64)]) -> bool {
 /// "25 min", "2 h", "1.5 days".
 fn duration(hours: f64) -> String {
     match hours {
-        hours if hours < 1.0 => format!("{:.0} min", (hours * 60.0).max(1.0)),
+        hours if hours * 60.0 < 59.5 => format!("{:.0} min", (hours * 60.0).max(1.0)),
         hours if hours < 48.0 => format!("{hours:.0} h"),
         hours => format!("{:.1} days", hours / 24.0),
     }
