@@ -103,7 +103,7 @@ async fn broken(running: &mut JoinSet<()>) {
             tracing::error!("a check broke: {error}");
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 struct Runner {

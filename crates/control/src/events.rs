@@ -59,6 +59,12 @@ impl EventLog {
         self.log.kept().newest
     }
 
+    /// How many read the events now.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.log.newest.receiver_count()
+    }
+
     /// Every event after number `after`, with its number, for ever. Without a number, or with one that is not known (any
     /// more), everything as it is now comes first: all of it but the last has number 0, so that whoever is cut off in
     /// its middle begins anew. A reader that falls behind by more than 1,024 events is given the whole again.
@@ -121,9 +127,7 @@ mod tests {
     }
 
     fn log() -> EventLog {
-        EventLog::new(100, || {
-            vec![Event::Instances { instances: Vec::new() }, Event::Active { active: Vec::new() }]
-        })
+        EventLog::new(100, || vec![Event::Instances { instances: Vec::new() }, Event::Active { active: Vec::new() }])
     }
 
     async fn take(log: &EventLog, after: Option<u64>, count: usize) -> Vec<(u64, &'static str)> {

@@ -5,6 +5,8 @@ mod bucket;
 mod metrics;
 mod query;
 
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+
 pub(crate) use bucket::Bucket;
 pub use metrics::{METRICS, Metric};
 pub(crate) use metrics::{Rates, metric};
@@ -34,4 +36,13 @@ impl Tier {
     pub(crate) fn begin(&self, at_ms: u64) -> u64 {
         at_ms - at_ms % self.width_ms
     }
+}
+
+/// The names of all metrics, as a schema.
+pub(crate) fn metric_names() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::new(Type::String))
+        .enum_values(Some(METRICS.iter().map(|metric| metric.name)))
+        .build()
+        .into()
 }

@@ -1,18 +1,28 @@
 //! Everything that the control plane knows and can do, for those who serve it over HTTP, keep it, or embed it.
 
+use crate::breaker::{Breaker, Breakers};
 use crate::events::EventLog;
 use crate::plane::Instances;
 use crate::provider::Hand;
+use crate::registry::Command;
+use crate::store::{RecoveryConfig, Store};
 use crate::usage::Usage;
 use loco_http::Client;
 use loco_model::InstanceId;
-use loco_model::api::{DiscoveryInfo, Event, InstanceHealth, RecoveryStatus};
-use loco_model::recovery::{Attempt, Initiator, RecoverOrder};
+use loco_model::api::{DiscoveryInfo, Event, InstanceHealth, KubernetesPlace, RecoveryLimit, RecoveryStatus};
+use loco_model::classify::Verdict;
+use loco_model::recovery::{Attempt, Initiator, MAX_ATTEMPTS, RecoverOrder, WINDOW_MS};
+use loco_model::report::HealthReport;
 use loco_model::usage::InputHolder;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Orders that wait for the registry.
+const WAITING_COMMANDS: usize = 64;
+/// Attempts that [`Hub::recovery_status`] lists.
+const LISTED_ATTEMPTS: usize = 200;
 
 /// What was asked for cannot be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +64,39 @@ pub struct Hub {
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) instances: watch::Sender<Arc<Instances>>,
-    pub(crate) discovery: Mutex<DiscoveryInfo>,
     pub(crate) events: EventLog,
     pub(crate) usage: Usage,
     pub(crate) hand: Arc<dyn Hand>,
+    pub(crate) store: Store,
+    pub(crate) breakers: Breakers,
+    discovery: Mutex<DiscoveryInfo>,
+    known: RwLock<BTreeMap<InstanceId, Arc<Known>>>,
+    reach: watch::Sender<u64>,
+    commands: mpsc::Sender<Command>,
+    /// Whether it may repair by itself at all.
+    recover: bool,
+}
+
+/// What the registry knows of an instance beyond what everyone sees of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) report: Option<Arc<HealthReport>>,
+    pub(crate) verdict: Verdict,
+    pub(crate) limit: RecoveryLimit,
+    pub(crate) kubernetes: Option<KubernetesPlace>,
+    pub(crate) client: Client,
+    /// How to reach its agent; `None` while there is no contact.
+    pub(crate) reach: Option<Reach>,
+}
+
+/// How to reach an agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    pub(crate) agent: String,
+    pub(crate) client: Client,
+    pub(crate) breaker: Breaker,
+    /// Counts contacts: another number may be another process.
+    pub(crate) epoch: u64,
 }
 
 // === impl HubError ===
@@ -79,10 +118,17 @@ impl HubError {
 // === impl Hub ===
 
 impl Hub {
-    pub(crate) fn new(client: Client, hand: Arc<dyn Hand>) -> Self {
+    /// A hub that knows nothing yet, and the orders that it passes on.
+    pub(crate) fn new(
+        client: Client,
+        hand: Arc<dyn Hand>,
+        store: Store,
+        breakers: Breakers,
+        recover: bool,
+    ) -> (Self, mpsc::Receiver<Command>) {
         let instances = watch::Sender::new(Arc::new(Instances::default()));
         let known = instances.subscribe();
-        let usage = Usage::new(instances.subscribe());
+        let usage = Usage::new(instances.subscribe(), store.clone());
         let told = usage.clone();
         // Milliseconds with room for a thousand events each: a later run begins higher.
         let events = EventLog::new(unix_ms().saturating_mul(1_000), move || {
@@ -94,8 +140,22 @@ impl Hub {
             ]
         });
         usage.tell(events.clone());
-        let discovery = Mutex::new(DiscoveryInfo::default());
-        Self { shared: Arc::new(Shared { client, instances, discovery, events, usage, hand }) }
+        let (commands, orders) = mpsc::channel(WAITING_COMMANDS);
+        let shared = Shared {
+            client,
+            instances,
+            events,
+            usage,
+            hand,
+            store,
+            breakers,
+            discovery: Mutex::new(DiscoveryInfo::default()),
+            known: RwLock::new(BTreeMap::new()),
+            reach: watch::Sender::new(0),
+            commands,
+            recover,
+        };
+        (Self { shared: Arc::new(shared) }, orders)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -111,14 +171,13 @@ impl Hub {
     /// An instance's health; `None` when there is no such instance.
     #[must_use]
     pub fn health(&self, id: InstanceId) -> Option<InstanceHealth> {
-        let _ = id;
-        None
+        self.known().get(&id).map(|known| known.health(id))
     }
 
     /// Every instance's health.
     #[must_use]
     pub fn healths(&self) -> BTreeMap<InstanceId, InstanceHealth> {
-        BTreeMap::new()
+        self.known().iter().map(|(id, known)| (*id, known.health(*id))).collect()
     }
 
     /// Base URL of an instance's agent, without a trailing slash; `None` while it has none.
@@ -132,8 +191,7 @@ impl Hub {
     /// no other.
     #[must_use]
     pub fn client_of(&self, id: InstanceId) -> Client {
-        let _ = id;
-        self.shared.client.clone()
+        self.known().get(&id).map_or_else(|| self.shared.client.clone(), |known| known.client.clone())
     }
 
     /// How finding instances goes.
@@ -164,14 +222,69 @@ impl Hub {
     /// # Errors
     /// When there is no such instance or nothing to repair, another attempt is being made, or the limit is reached.
     pub async fn recover(&self, id: InstanceId, order: RecoverOrder, by: Initiator) -> Result<Attempt, HubError> {
-        let _ = (order, by);
-        Err(HubError::UnknownInstance(id))
+        let (answer, answered) = oneshot::channel();
+        let ended = || HubError::Unavailable("the control plane is ending".to_owned());
+        let command = Command::Recover { id, order, by, answer };
+        self.shared.commands.send(command).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
     }
 
     /// The limit, and what was done lately.
     #[must_use]
     pub fn recovery_status(&self) -> RecoveryStatus {
-        RecoveryStatus::default()
+        RecoveryStatus {
+            max_attempts: MAX_ATTEMPTS,
+            window_ms: WINDOW_MS,
+            automatic: self.repairs_by_itself(),
+            instances: self.known().iter().map(|(id, known)| (*id, known.limit.clone())).collect(),
+            attempts: self.shared.store.attempts(LISTED_ATTEMPTS),
+        }
+    }
+
+    /// Whether it repairs unasked.
+    #[must_use]
+    pub fn repairs_by_itself(&self) -> bool {
+        self.shared.recover && self.shared.store.settings::<RecoveryConfig>().automatic
+    }
+
+    /// What is around every call to something outside.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.shared.breakers
+    }
+
+    /// What is remembered.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    pub(crate) fn know(&self, id: InstanceId, known: Option<Known>) {
+        let mut all = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+        let epoch = |known: Option<&Known>| known.and_then(|known| Some(known.reach.as_ref()?.epoch));
+        let after = epoch(known.as_ref());
+        let before = match known {
+            Some(known) => all.insert(id, Arc::new(known)),
+            None => all.remove(&id),
+        };
+        drop(all);
+        if epoch(before.as_deref()) != after {
+            self.shared.reach.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// The agents that can be reached.
+    pub(crate) fn reachable(&self) -> BTreeMap<InstanceId, Reach> {
+        self.known().iter().filter_map(|(id, known)| Some((*id, known.reach.clone()?))).collect()
+    }
+
+    /// Counts agents that can be reached anew, or not any more.
+    pub(crate) fn reach_changes(&self) -> watch::Receiver<u64> {
+        self.shared.reach.subscribe()
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, BTreeMap<InstanceId, Arc<Known>>> {
+        self.shared.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every change, numbered.
@@ -190,6 +303,25 @@ impl Hub {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.shared.client
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn health(&self, id: InstanceId) -> InstanceHealth {
+        let verdict = &self.verdict;
+        InstanceHealth {
+            instance_id: id,
+            overall_status: verdict.overall,
+            deep_health: self.report.as_ref().map(|report| report.deep_health.clone()),
+            timestamp_ms: self.report.as_ref().map(|report| report.timestamp_ms),
+            failure_type: verdict.class,
+            faults: verdict.faults.iter().map(|fault| fault.text.clone()).collect(),
+            recovery_needed: verdict.recovery_needed(),
+            recommendation: verdict.recommendation.clone(),
+            kubernetes: self.kubernetes.clone(),
+        }
     }
 }
 

@@ -3,15 +3,18 @@
 mod launch;
 mod supervise;
 
-use crate::provider::{Change, Provider};
+use crate::hub::unix_ms;
+use crate::provider::{Change, Hand, Provider};
 use async_trait::async_trait;
 use launch::AgentLauncher;
 use loco_model::InstanceId;
+use loco_model::api::DiscoveryInfo;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use supervise::supervise;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +38,12 @@ pub struct LocalConfig {
 #[derive(Clone, Debug)]
 pub struct Local {
     config: Arc<LocalConfig>,
+    kicks: Arc<Kicks>,
 }
+
+/// Ends an instance's agent, so that its supervisor starts it again.
+#[derive(Debug)]
+struct Kicks(BTreeMap<InstanceId, Arc<Notify>>);
 
 // === impl Local ===
 
@@ -43,17 +51,43 @@ impl Local {
     /// A provider that starts nothing yet.
     #[must_use]
     pub fn new(config: LocalConfig) -> Self {
-        Self { config: Arc::new(config) }
+        let kicks = config.instances.iter().map(|id| (*id, Arc::new(Notify::new()))).collect();
+        Self { config: Arc::new(config), kicks: Arc::new(Kicks(kicks)) }
+    }
+}
+
+#[async_trait]
+impl Hand for Kicks {
+    fn can_restart(&self) -> bool {
+        true
+    }
+
+    async fn restart(&self, id: InstanceId) -> Result<(), String> {
+        let kick = self.0.get(&id).ok_or_else(|| format!("{id} is not started here"))?;
+        kick.notify_one();
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Provider for Local {
+    fn hand(&self) -> Arc<dyn Hand> {
+        self.kicks.clone()
+    }
+
     async fn run(self: Box<Self>, changes: mpsc::Sender<Change>, stop: CancellationToken) {
+        let info = DiscoveryInfo {
+            mode: "local".to_owned(),
+            source: Some(self.config.program.display().to_string()),
+            updated_at_ms: Some(unix_ms()),
+            ..DiscoveryInfo::default()
+        };
+        // Whoever does not listen needs no list either.
+        let _ = changes.send(Change::Discovery(Box::new(info))).await;
         let mut supervisors = JoinSet::new();
-        for id in self.config.instances.iter().copied() {
-            let launcher = AgentLauncher::new(id, self.config.clone());
-            supervisors.spawn(supervise(id, launcher, changes.clone(), stop.clone()));
+        for (id, kick) in &self.kicks.0 {
+            let launcher = AgentLauncher::new(*id, self.config.clone());
+            supervisors.spawn(supervise(*id, launcher, kick.clone(), changes.clone(), stop.clone()));
         }
         // Every supervisor tells its instance before it waits for anything.
         tokio::task::yield_now().await;

@@ -246,9 +246,10 @@ fn instances(registry: &mut Registry, hub: &Hub) {
         let label = ("instance_id", instance.id.to_string());
         let state = ("state", instance.state.word().to_lowercase());
         states.get_or_create(&[label.clone(), state]).set(1.0);
-        ready.get_or_create(&[label.clone()]).set(f64::from(u8::from(instance.ready)));
+        let labels = [label];
+        ready.get_or_create(&labels).set(f64::from(u8::from(instance.ready)));
         if let Some(attempts) = instance.attempts_left {
-            left.get_or_create(&[label]).set(attempts as f64);
+            left.get_or_create(&labels).set(attempts as f64);
         }
     }
     registry.register("instance_state", "1 for the state that an instance is in", states);
@@ -271,5 +272,107 @@ fn instances(registry: &mut Registry, hub: &Hub) {
                 values,
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::Breakers;
+    use crate::fake;
+    use crate::provider::NoHand;
+    use crate::store::Store;
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use loco_http::Server;
+    use loco_model::api::Instance;
+    use loco_model::recovery::Initiator;
+    use loco_model::{FailureClass, InstanceId, InstanceState, Remedy};
+    use tokio_util::sync::CancellationToken;
+
+    fn attempt(id: &str, outcome: Outcome) -> Attempt {
+        Attempt {
+            id: id.into(),
+            instance_id: InstanceId::try_new(2).expect("index"),
+            started_at_ms: 1,
+            ended_at_ms: (outcome != Outcome::Running).then_some(2),
+            class: FailureClass::Qemu,
+            action: Remedy::RestartQemu,
+            initiator: Initiator::Agent,
+            is_override: false,
+            reason: None,
+            outcome,
+            detail: None,
+            evidence: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_is_there_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let (client, _) = fake::client(folder.path());
+        let (hub, _commands) =
+            Hub::new(client, std::sync::Arc::new(NoHand), Store::in_memory(), Breakers::new(), false);
+        let metrics = Metrics::new();
+        for (id, outcome) in
+            [("a", Outcome::Running), ("a", Outcome::Repaired), ("a", Outcome::Repaired), ("b", Outcome::InVain)]
+        {
+            metrics.attempt(&attempt(id, outcome));
+        }
+        metrics.webhook("ops", Delivery::Taken);
+        let id = InstanceId::try_new(2).expect("index");
+        hub.shared().instances.send_modify(|instances| {
+            let instance = Instance { state: InstanceState::Degraded, ready: true, ..Instance::new(id) };
+            std::sync::Arc::make_mut(instances).all.insert(id, instance);
+        });
+        let breaker = hub.breakers().of("agent instance-2");
+        for _ in 0..4 {
+            breaker.permit().expect("closed").tell(false);
+        }
+        assert!(breaker.permit().is_err());
+        let text = metrics.text(&hub).expect("text");
+        for line in [
+            "loco_control_recoveries_total{action=\"restart-qemu\",outcome=\"repaired\"} 1",
+            "loco_control_recoveries_total{action=\"restart-qemu\",outcome=\"in-vain\"} 1",
+            "loco_control_webhook_deliveries_total{webhook=\"ops\",outcome=\"taken\"} 1",
+            "loco_control_instance_state{instance_id=\"instance-2\",state=\"degraded\"} 1.0",
+            "loco_control_instance_ready{instance_id=\"instance-2\"} 1.0",
+            "loco_control_breaker_state{breaker=\"agent instance-2\"} 2",
+            "loco_control_breaker_opened_total{breaker=\"agent instance-2\"} 1",
+            "loco_control_breaker_refused_total{breaker=\"agent instance-2\"} 1",
+            "loco_control_store_failing 0.0",
+            "loco_control_event_subscribers 0.0",
+            "loco_control_discovery_stale 0.0",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+        for absent in ["discovery_age", "attempts_left{", "frame_rate", "alerts{"] {
+            assert!(!text.contains(absent), "{absent}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
+    }
+
+    #[tokio::test]
+    async fn requests_are_measured_by_their_route() {
+        let metrics = Metrics::new();
+        let routes = Router::new()
+            .route("/thing/{id}", get(async || StatusCode::NO_CONTENT))
+            .layer(axum::middleware::from_fn_with_state(metrics.clone(), track));
+        let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind");
+        let (url, stop) = (server.url(), CancellationToken::new());
+        tokio::spawn(server.serve(routes, stop.clone()));
+        for path in ["/thing/1", "/thing/2", "/nowhere"] {
+            reqwest::get(format!("{url}{path}")).await.expect("answer");
+        }
+        let mut text = String::new();
+        encode_registry(&mut text, &metrics.inner.registry).expect("text");
+        let count = |labels: &str| format!("loco_control_http_request_duration_seconds_count{{{labels}}}");
+        let known = count("method=\"GET\",route=\"/thing/{id}\",status=\"204\"");
+        assert!(text.contains(&format!("{known} 2\n")), "{text}");
+        let unknown = count("method=\"GET\",route=\"none\",status=\"404\"");
+        assert!(text.contains(&format!("{unknown} 1\n")), "{text}");
+        assert!(text.contains("loco_control_http_requests_in_flight 0\n"), "{text}");
+        stop.cancel();
     }
 }

@@ -1,6 +1,6 @@
 //! Follows one agent's events for as long as it is asked to.
 
-use crate::state::Contact;
+use crate::breaker::{Breaker, BreakerSettings};
 use futures::StreamExt as _;
 use loco_http::{Client, ClientError};
 use loco_model::InstanceId;
@@ -11,8 +11,19 @@ use tokio::sync::mpsc;
 
 /// First pause after a broken connection.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Longest pause.
+/// Longest pause, unless the breaker says otherwise.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// An agent reports every 15 s at least. One that sends nothing but signs of life has lost its reporter.
+const LONGEST_GAP: Duration = Duration::from_secs(40);
+/// When it is connected to less often. An agent that comes back is to be seen within seconds, so it is not left alone for
+/// as long as others are that are only asked something.
+pub(crate) const BREAKER: BreakerSettings = BreakerSettings {
+    timeout: Duration::from_secs(3),
+    window: Duration::from_secs(30),
+    least_calls: 8,
+    failure_share: 0.5,
+    open_for: Duration::from_secs(5),
+};
 
 /// What was heard, and of which connection: an instance whose agent was replaced gets a new number, so that a late word
 /// of the old one is told apart.
@@ -20,40 +31,73 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Heard {
     pub(crate) id: InstanceId,
     pub(crate) generation: u64,
-    pub(crate) contact: Contact,
+    pub(crate) told: Told,
+}
+
+/// What an agent told, or that it tells nothing.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Its newest report.
+    Report(Box<HealthReport>),
+    /// It does not answer (any more).
+    Lost {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Connects again and again, and passes on every report and every loss; ends when nobody listens.
-pub(crate) async fn follow(client: Client, agent: String, id: InstanceId, generation: u64, heard: mpsc::Sender<Heard>) {
+pub(crate) async fn follow(
+    client: Client,
+    agent: String,
+    id: InstanceId,
+    generation: u64,
+    breaker: Breaker,
+    heard: mpsc::Sender<Heard>,
+) {
     let url = format!("{agent}/events");
     let mut pause = FIRST_PAUSE;
     loop {
-        let tell = |contact| heard.send(Heard { id, generation, contact });
-        let reason = match client.events(&url).await {
+        let permit = match breaker.permit() {
+            Ok(permit) => permit,
+            Err(refused) => {
+                tokio::time::sleep(jittered(refused.wait)).await;
+                continue;
+            }
+        };
+        let tell = |told| heard.send(Heard { id, generation, told });
+        let connected = client.events(&url).await;
+        permit.tell(connected.is_ok());
+        let reason = match connected {
             Ok(mut events) => loop {
-                match events.next().await {
-                    Some(Ok(event)) => match serde_json::from_str::<HealthReport>(&event.data) {
+                match tokio::time::timeout(LONGEST_GAP, events.next()).await {
+                    Ok(Some(Ok(event))) => match serde_json::from_str::<HealthReport>(&event.data) {
                         Ok(report) => {
                             pause = FIRST_PAUSE;
-                            if tell(Contact::Report(Box::new(report))).await.is_err() {
+                            if tell(Told::Report(Box::new(report))).await.is_err() {
                                 return;
                             }
                         }
                         Err(error) => break format!("its report cannot be read: {error}"),
                     },
-                    Some(Err(error)) => break short(&error),
-                    None => break "it closed the connection".to_owned(),
+                    Ok(Some(Err(error))) => break short(&error),
+                    Ok(None) => break "it closed the connection".to_owned(),
+                    Err(_) => break format!("no report for {} s", LONGEST_GAP.as_secs()),
                 }
             },
             Err(error) => short(&error),
         };
-        if tell(Contact::Lost { reason }).await.is_err() {
+        if tell(Told::Lost { reason }).await.is_err() {
             return;
         }
-        let jitter = rand::rng().random_range(0.75..1.25);
-        tokio::time::sleep(pause.mul_f64(jitter)).await;
+        tokio::time::sleep(jittered(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// So that those who were lost together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.75..1.25))
 }
 
 /// Without the URL, which a tile has no room for.

@@ -41,10 +41,12 @@ pub(crate) enum OutsideError {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Target(Uri);
 
+type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// Makes requests. Cheap to clone; set up at the first request.
 #[derive(Clone, Default)]
 pub(crate) struct Outside {
-    client: Arc<OnceLock<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>>,
+    client: Arc<OnceLock<Result<HttpClient, String>>>,
 }
 
 // === impl Target ===
@@ -100,7 +102,8 @@ impl Outside {
         *request.uri_mut() = target.0.clone();
         *request.headers_mut() = headers;
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
-        let client = self.client.get_or_init(client);
+        let client =
+            self.client.get_or_init(client).as_ref().map_err(|error| OutsideError::Unreachable(error.clone()))?;
         let answer = client.request(request).await.map_err(|error| OutsideError::Unreachable(deepest(&error)))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), max_bytes).collect().await.map_err(|error| {
@@ -120,31 +123,26 @@ impl fmt::Debug for Outside {
     }
 }
 
-fn client() -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
+fn client() -> Result<HttpClient, String> {
     let provider = rustls::crypto::ring::default_provider();
-    // A system without certificates can still be reached over http; https says there what is missing.
-    let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
-    let connector = match builder {
-        Ok(builder) => builder.https_or_http().enable_http1().build(),
+    let connector = match HttpsConnectorBuilder::new().with_provider_and_native_roots(provider) {
+        Ok(builder) => builder,
         Err(error) => {
+            // A system without certificates can still be reached over http.
             tracing::warn!("no certificates of the system can be read, so that no https server is trusted: {error}");
             let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-                .map(|builder| builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
-            match config {
-                Ok(config) => {
-                    HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build()
-                }
-                // ring offers the default versions.
-                Err(error) => unreachable!("{error}"),
-            }
+                .with_safe_default_protocol_versions()
+                .map_err(|error| error.to_string())?;
+            let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+            HttpsConnectorBuilder::new().with_tls_config(config)
         }
     };
-    Client::builder(TokioExecutor::new())
+    let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(1)
-        .build(connector)
+        .build(connector.https_or_http().enable_http1().build());
+    Ok(client)
 }
 
 /// The deepest cause: "Connection refused" says more than "client error".

@@ -1,10 +1,15 @@
 //! A running control plane: its tasks, and the server that tells of them.
 
+use crate::alerts;
 use crate::api;
+use crate::breaker::Breakers;
 use crate::hub::Hub;
+use crate::metrics::Metrics;
 use crate::provider::Provider;
 use crate::registry::Registry;
-use loco_http::{BindError, Client, ClientError, Guard, HostName, Limits, Origin, Server, TokenError, TokenFile};
+use crate::store::{Store, StoreError};
+use crate::usage;
+use loco_http::{BindError, Client, ClientError, Guard, HostName, Origin, Server, TokenError, TokenFile};
 use loco_model::InstanceId;
 use loco_model::api::Instance;
 use std::collections::BTreeMap;
@@ -50,6 +55,9 @@ pub enum ControlError {
     /// Its address cannot be listened at.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Its state folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The client for its agents cannot be set up.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -80,12 +88,20 @@ impl ControlPlane {
             .listening_at(server.address().ip())
             .allow_hosts(config.allow_hosts)
             .allow_origins(config.allow_origins);
-        let hub = Hub::new(client, provider.hand());
+        let store = match &config.state_dir {
+            Some(folder) => Store::open(folder)?,
+            None => Store::in_memory(),
+        };
+        let (hub, commands) = Hub::new(client, provider.hand(), store.clone(), Breakers::new(), config.recover);
         let stop = CancellationToken::new();
         let (changes_in, changes) = mpsc::channel(64);
-        let routes = guard.protect(api::routes(hub.clone(), stop.clone()), Limits::default());
+        let metrics = Metrics::new();
+        let routes = api::serve(guard, hub.clone(), metrics.clone(), stop.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(Registry::new(hub.clone()).run(changes));
+        let (registry, words) = Registry::new(hub.clone());
+        tasks.spawn(registry.run(words, changes, commands));
+        tasks.spawn(usage::deliver(hub.clone(), store, stop.clone()));
+        tasks.spawn(alerts::run(hub.clone(), metrics, stop.clone()));
         tasks.spawn(provider.run(changes_in, stop.clone()));
         tasks.spawn(server.serve(routes, stop.clone()));
         Ok(Self { url, hub, stop, tasks })

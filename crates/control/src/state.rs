@@ -1,34 +1,41 @@
-//! One word for an instance, from what its provider and its agent say. A pure function.
+//! What everyone sees of an instance. A pure function of what its provider says, what is thought of it, and what is
+//! being done about it.
 
+use crate::policy::Rest;
 use crate::provider::{Found, Phase};
+use crate::usage::InstanceUse;
 use loco_model::InstanceState;
 use loco_model::api::{Endpoints, Instance};
-use loco_model::report::{HealthReport, OverallStatus};
+use loco_model::classify::{self, Verdict, spoken};
+use loco_model::recovery::Attempt;
+use loco_model::report::HealthReport;
 
-/// What the monitor hears from an agent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Contact {
-    /// Nothing yet.
-    #[default]
-    None,
-    /// Its newest report.
-    Report(Box<HealthReport>),
-    /// It answered before and does not now.
-    Lost {
-        /// Why.
-        reason: String,
-    },
+/// All that an instance's picture is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What its provider says.
+    pub found: &'a Found,
+    /// Its newest report; `None` while its agent does not answer.
+    pub report: Option<&'a HealthReport>,
+    /// What is thought of it.
+    pub verdict: &'a Verdict,
+    /// The attempt that is being made, or was made and is not judged yet.
+    pub attempt: Option<&'a Attempt>,
+    /// Why nothing is done about it.
+    pub rest: Option<Rest>,
+    /// Attempts that are left; `None` while unknown.
+    pub attempts_left: Option<usize>,
+    /// How it is used; `None`: not at all.
+    pub usage: Option<&'a InstanceUse>,
 }
 
-/// The API's view of an instance. `was_live`: it has been live before, so that not being so means repair, not start.
+/// The API's view of an instance.
 #[must_use]
-pub fn derive(found: &Found, contact: &Contact, was_live: bool) -> Instance {
-    let (state, reason) = word(&found.phase, contact, was_live);
-    let report = match contact {
-        Contact::Report(report) => Some(report),
-        Contact::None | Contact::Lost { .. } => None,
-    };
+pub fn derive(seen: &Seen<'_>) -> Instance {
+    let Seen { found, report, verdict, attempt, .. } = *seen;
+    let (state, reason) = word(seen);
     let endpoints = found.agent.as_ref().map(|agent| Endpoints { agent: agent.clone(), whep: format!("{agent}/whep") });
+    let usage = seen.usage.cloned().unwrap_or_default();
     Instance {
         name: found.name.clone(),
         state,
@@ -38,113 +45,172 @@ pub fn derive(found: &Found, contact: &Contact, was_live: bool) -> Instance {
         endpoints,
         guest_started_at_ms: report.and_then(|report| report.deep_health.guest_started_at_ms),
         agent_starts: found.agent_starts,
+        failure: verdict.class,
+        recovery: attempt.cloned(),
+        attempts_left: seen.attempts_left,
+        in_use: usage.in_use,
+        focused_by: usage.focused_by,
+        input_holder: usage.holder,
         stale_since_ms: found.stale_since_ms,
         kubernetes: found.kubernetes.clone(),
         ..Instance::new(found.id)
     }
 }
 
-fn word(phase: &Phase, contact: &Contact, was_live: bool) -> (InstanceState, Option<String>) {
-    use InstanceState::{Connecting, Failed, Recovering, Stopped};
-    let beginning = if was_live { Recovering } else { Connecting };
-    match (phase, contact) {
-        (Phase::Starting, _) => (Connecting, Some("agent is starting".to_owned())),
-        (Phase::Restarting { reason }, _) => (Recovering, Some(reason.clone())),
-        (Phase::Failed { reason }, _) => (Failed, Some(reason.clone())),
-        (Phase::Stopped, _) => (Stopped, None),
-        (Phase::Up, Contact::None) => (beginning, Some("agent has not answered yet".to_owned())),
-        (Phase::Up, Contact::Lost { reason }) => (beginning, Some(format!("agent does not answer: {reason}"))),
-        (Phase::Up, Contact::Report(report)) => guest_word(report, was_live),
+/// While something is being done it is recovering, unless it is well already.
+fn word(seen: &Seen<'_>) -> (InstanceState, Option<String>) {
+    let verdict = seen.verdict;
+    let said = verdict.reason.clone();
+    if let Some(attempt) = seen.attempt.filter(|_| !verdict.is_well()) {
+        let why = attempt.reason.as_ref().or(said.as_ref()).map(|why| format!(": {why}")).unwrap_or_default();
+        return (InstanceState::Recovering, Some(format!("{}{why}", spoken(attempt.action))));
     }
+    let note = match seen.rest.filter(|_| verdict.recovery_needed()) {
+        Some(Rest::Limit) => "; this hour's attempts to repair it are used up",
+        Some(Rest::Exhausted) => "; all that can be done was tried in vain",
+        Some(Rest::Breath) | None => return (verdict.state, said),
+    };
+    (verdict.state, Some(format!("{}{note}", said.unwrap_or_else(|| "not well".to_owned()))))
 }
 
-fn guest_word(report: &HealthReport, was_live: bool) -> (InstanceState, Option<String>) {
-    use InstanceState::{Connecting, Degraded, Failed, Live, Recovering, Stopped};
-    let health = &report.deep_health;
-    let beginning = if was_live || health.guest_restarts > 0 { Recovering } else { Connecting };
-    let reason = |default: &str| Some(health.guest_reason.clone().unwrap_or_else(|| default.to_owned()));
-    match health.guest_state.as_str() {
-        "starting" => (beginning, reason("guest is starting")),
-        "running" if health.video.display_active != Some(true) => {
-            (beginning, Some("guest has not shown a picture yet".to_owned()))
-        }
-        "running" => match report.overall_status {
-            OverallStatus::Degraded | OverallStatus::Unhealthy => (Degraded, health.guest_reason.clone()),
-            OverallStatus::Healthy | OverallStatus::Unknown => (Live, None),
-        },
-        "paused" => (Stopped, reason("guest is paused")),
-        "stopping" => (Stopped, reason("guest is powering down")),
-        "stopped" => (Stopped, health.guest_reason.clone()),
-        "failed" => (Failed, reason("guest failed")),
-        other => (Degraded, Some(format!("agent reports an unknown guest state {other:?}"))),
+/// A provider's phase in the words of the classification.
+#[must_use]
+pub fn phase(phase: &Phase) -> classify::Phase<'_> {
+    match phase {
+        Phase::Starting => classify::Phase::Starting,
+        Phase::Up => classify::Phase::Up,
+        Phase::Restarting { reason } => classify::Phase::Restarting(reason),
+        Phase::Failed { reason } => classify::Phase::Failed(reason),
+        Phase::Stopped => classify::Phase::Stopped,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loco_model::InstanceId;
+    use loco_model::classify::{Fault, FaultKind};
+    use loco_model::recovery::{Initiator, Outcome};
+    use loco_model::usage::InputHolder;
+    use loco_model::{FailureClass, InstanceId, Remedy};
 
-    fn report(state: &str, display: Option<bool>, restarts: u64, status: OverallStatus) -> Contact {
-        let mut report = HealthReport { overall_status: status, ..HealthReport::default() };
-        state.clone_into(&mut report.deep_health.guest_state);
-        report.deep_health.video.display_active = display;
-        report.deep_health.guest_restarts = restarts;
-        report.deep_health.guest_started_at_ms = Some(7);
-        Contact::Report(Box::new(report))
+    fn found() -> Found {
+        let id = InstanceId::try_new(2).expect("2 is an index");
+        let agent = Some("http://127.0.0.1:1".to_owned());
+        Found { agent, phase: Phase::Up, agent_starts: Some(1), ..Found::new(id) }
     }
 
-    #[test]
-    fn each_situation_has_its_word() {
-        use InstanceState::{Connecting, Degraded, Failed, Live, Recovering, Stopped};
-        use OverallStatus::{Healthy, Unhealthy, Unknown};
-        let restarting = || Phase::Restarting { reason: "agent exited: restarting".into() };
-        let failed = || Phase::Failed { reason: "no QEMU".into() };
-        let lost = || Contact::Lost { reason: "refused".into() };
-        let running = || report("running", Some(true), 0, Healthy);
-        // Phase, contact, was live before; then word, part of the reason, whether viewers may connect.
-        let table = [
-            (Phase::Starting, Contact::None, false, Connecting, Some("starting"), false),
-            (Phase::Up, Contact::None, false, Connecting, Some("not answered"), false),
-            (Phase::Up, Contact::None, true, Recovering, Some("not answered"), false),
-            (Phase::Up, lost(), false, Connecting, Some("refused"), false),
-            (Phase::Up, lost(), true, Recovering, Some("refused"), false),
-            (Phase::Up, report("starting", None, 0, Unknown), false, Connecting, Some("starting"), false),
-            (Phase::Up, report("starting", None, 1, Unknown), false, Recovering, Some("starting"), false),
-            (Phase::Up, report("starting", Some(false), 0, Unknown), true, Recovering, Some("starting"), false),
-            (Phase::Up, report("running", None, 0, Unknown), false, Connecting, Some("picture"), false),
-            (Phase::Up, report("running", Some(false), 1, Unknown), true, Recovering, Some("picture"), false),
-            (Phase::Up, running(), false, Live, None, true),
-            (Phase::Up, running(), true, Live, None, true),
-            (Phase::Up, report("running", Some(true), 3, Healthy), true, Live, None, true),
-            (Phase::Up, report("running", Some(true), 0, Unhealthy), true, Degraded, None, true),
-            (Phase::Up, report("paused", Some(true), 0, Healthy), true, Stopped, Some("paused"), true),
-            (Phase::Up, report("stopping", Some(true), 0, Healthy), true, Stopped, Some("powering down"), true),
-            (Phase::Up, report("stopped", Some(false), 0, Healthy), true, Stopped, None, false),
-            (Phase::Up, report("failed", Some(false), 9, Unhealthy), true, Failed, Some("failed"), false),
-            (Phase::Up, report("dancing", None, 0, Healthy), true, Degraded, Some("dancing"), false),
-            (restarting(), running(), true, Recovering, Some("agent exited: restarting"), true),
-            (failed(), Contact::None, false, Failed, Some("no QEMU"), false),
-            (Phase::Stopped, running(), true, Stopped, None, true),
-        ];
-        for (phase, contact, was_live, state, reason, ready) in table {
-            let id = InstanceId::try_new(2).expect("2 is an index");
-            let agent = Some("http://127.0.0.1:1".to_owned());
-            let found = Found { agent, phase, agent_starts: Some(1), ..Found::new(id) };
-            let got = derive(&found, &contact, was_live);
-            assert_eq!(got.state, state, "{found:?} {contact:?} {was_live}");
-            assert_eq!(got.reason.is_some(), reason.is_some(), "{got:?}");
-            assert!(reason.is_none_or(|part| got.reason.as_deref().is_some_and(|r| r.contains(part))), "{got:?}");
-            assert_eq!(got.ready, ready, "{got:?}");
-            assert_eq!(got.endpoints.map(|e| e.whep).as_deref(), Some("http://127.0.0.1:1/whep"));
+    fn verdict(state: InstanceState, fault: Option<FaultKind>) -> Verdict {
+        let fault =
+            fault.map(|kind| Fault { kind, text: "it stands still".into(), remedies: kind.remedies().to_vec() });
+        let class = fault.as_ref().map_or(FailureClass::None, |fault| fault.kind.class());
+        let reason = fault.as_ref().map(|fault| fault.text.clone());
+        Verdict { state, reason, class, faults: fault.into_iter().collect(), ..Verdict::unknown() }
+    }
+
+    fn attempt() -> Attempt {
+        Attempt {
+            id: "a".into(),
+            instance_id: found().id,
+            started_at_ms: 1,
+            ended_at_ms: None,
+            class: FailureClass::Qemu,
+            action: Remedy::RestartQemu,
+            initiator: Initiator::Agent,
+            is_override: false,
+            reason: Some("it stands still".into()),
+            outcome: Outcome::Running,
+            detail: None,
+            evidence: None,
         }
     }
 
     #[test]
-    fn without_an_agent_nobody_can_connect() {
-        let id = InstanceId::try_new(0).expect("0 is an index");
-        let found = Found::new(id);
-        let got = derive(&found, &Contact::None, false);
-        assert!(!got.ready && got.endpoints.is_none() && got.guest_started_at_ms.is_none());
+    fn the_word_says_what_is_being_done() {
+        use InstanceState::{Degraded, Failed, Live, Recovering};
+        let frozen = || verdict(Failed, Some(FaultKind::Frozen));
+        let live = || verdict(Live, None);
+        for (verdict, acts, rest, state, reason) in [
+            (live(), false, None, Live, None),
+            (live(), true, None, Live, None),
+            (live(), false, Some(Rest::Limit), Live, None),
+            (frozen(), false, None, Failed, Some("it stands still")),
+            (frozen(), true, None, Recovering, Some("restart its QEMU: it stands still")),
+            (frozen(), false, Some(Rest::Breath), Failed, Some("it stands still")),
+            (
+                frozen(),
+                false,
+                Some(Rest::Limit),
+                Failed,
+                Some("it stands still; this hour's attempts to repair it are used up"),
+            ),
+            (
+                verdict(Degraded, Some(FaultKind::SoundGone)),
+                false,
+                Some(Rest::Exhausted),
+                Degraded,
+                Some("it stands still; all that can be done was tried in vain"),
+            ),
+        ] {
+            let (found, attempt) = (found(), attempt());
+            let attempt = acts.then_some(&attempt);
+            let seen = Seen {
+                found: &found,
+                report: None,
+                verdict: &verdict,
+                attempt,
+                rest,
+                attempts_left: None,
+                usage: None,
+            };
+            let instance = derive(&seen);
+            assert_eq!((instance.state, instance.reason.as_deref()), (state, reason), "{seen:?}");
+            assert_eq!(instance.recovery.is_some(), acts);
+        }
+    }
+
+    #[test]
+    fn whoever_can_be_reached_and_shows_a_picture_is_ready() {
+        let mut report = HealthReport::default();
+        report.deep_health.guest_started_at_ms = Some(7);
+        let mut shows = report.clone();
+        shows.deep_health.video.display_active = Some(true);
+        let (there, gone) = (found(), Found::new(found().id));
+        let verdict = verdict(InstanceState::Live, None);
+        for (found, report, ready) in [
+            (&there, Some(&shows), true),
+            (&there, Some(&report), false),
+            (&there, None, false),
+            (&gone, Some(&shows), false),
+        ] {
+            let seen =
+                Seen { found, report, verdict: &verdict, attempt: None, rest: None, attempts_left: None, usage: None };
+            let instance = derive(&seen);
+            assert_eq!(instance.ready, ready);
+            assert_eq!(instance.endpoints.is_some(), found.agent.is_some());
+            assert_eq!(instance.guest_started_at_ms, report.map(|_| 7));
+        }
+    }
+
+    #[test]
+    fn how_it_is_used_is_shown() {
+        let usage = InstanceUse {
+            in_use: true,
+            focused_by: vec!["ada".into()],
+            holder: Some(InputHolder { viewer: "a".into(), name: "ada".into() }),
+        };
+        let found = found();
+        let seen = Seen {
+            found: &found,
+            report: None,
+            verdict: &verdict(InstanceState::Live, None),
+            attempt: None,
+            rest: None,
+            attempts_left: Some(2),
+            usage: Some(&usage),
+        };
+        let instance = derive(&seen);
+        assert!(instance.in_use && instance.focused_by == ["ada"] && instance.attempts_left == Some(2));
+        assert_eq!(instance.input_holder, usage.holder);
+        assert_eq!(instance.endpoints.map(|e| e.whep).as_deref(), Some("http://127.0.0.1:1/whep"));
     }
 }

@@ -250,7 +250,7 @@ async fn alerts_reach_events_store_and_a_real_server() {
     let Some((_, Event::Alert { alert })) = heard.next().await else { panic!("no alert") };
     assert_eq!((alert.title.as_str(), alert.instance_id), (rules::INSTANCE_FAILED, Some(id(0))));
     assert_eq!((alert.detail.as_deref(), alert.severity), (Some("no QEMU"), Severity::Critical));
-    assert_eq!(store.alerts(9), [alert.clone()]);
+    assert_eq!(store.alerts(9), [alert]);
     inbox.wait_for(2).await;
     events.push(Event::Instance { instance: Box::new(instance(0, InstanceState::Live)) });
     let got = inbox.wait_for(3).await;

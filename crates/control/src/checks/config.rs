@@ -31,9 +31,11 @@ pub struct Check {
     pub probe: Probe,
     /// How often, in seconds, 1 to 3,600.
     #[serde(default = "default_interval_s")]
+    #[schema(minimum = 1, maximum = 3_600)]
     pub interval_s: u32,
     /// How often in a row it must be wrong before it is an alert, 1 to 100.
     #[serde(default = "default_failures")]
+    #[schema(minimum = 1, maximum = 100)]
     pub failures: u32,
     /// How much it matters.
     #[serde(default = "default_severity")]
@@ -57,6 +59,7 @@ pub enum Probe {
         url: String,
         /// The status that it must have; null: any of 200 to 299.
         #[serde(default)]
+        #[schema(minimum = 100, maximum = 599)]
         status: Option<u16>,
         /// What must stand in it, within its first 64 KiB.
         #[serde(default)]
@@ -70,6 +73,7 @@ pub enum Probe {
     /// A metric of the history stays within a limit.
     Metric {
         /// Its name.
+        #[schema(schema_with = crate::history::metric_names)]
         metric: String,
         /// With `value`: what is wrong.
         op: Comparison,
@@ -77,6 +81,7 @@ pub enum Probe {
         value: f64,
         /// For how many seconds it must be so, 0 to 86,400.
         #[serde(default)]
+        #[schema(rename = "forS", maximum = 86_400)]
         for_s: u32,
     },
 }

@@ -15,13 +15,13 @@ fn id(index: usize) -> InstanceId {
     InstanceId::try_new(index).expect("index")
 }
 
-fn config(checks: Value) -> ChecksConfig {
+fn config(checks: &Value) -> ChecksConfig {
     let config: ChecksConfig = serde_json::from_value(json!({ "checks": checks })).expect("readable");
     config.check().expect("allowed");
     config
 }
 
-fn refused(check: Value) -> String {
+fn refused(check: &Value) -> String {
     match serde_json::from_value::<ChecksConfig>(json!({ "checks": [check] })) {
         Ok(config) => config.check().expect_err("not allowed"),
         Err(error) => error.to_string(),
@@ -46,7 +46,7 @@ fn bad_checks_are_named() {
         ),
         (json!({"name": "a", "probe": {"kind": "metric", "metric": "rtt", "op": "=", "value": 1}}), "unknown variant"),
     ] {
-        let error = refused(check);
+        let error = refused(&check);
         assert!(error.contains(part) && !error.contains("secret"), "{error}");
     }
     let twice = json!({"name": "a", "probe": {"kind": "tcp", "address": "{host}:1"}});
@@ -138,7 +138,7 @@ struct Running {
     stop: CancellationToken,
 }
 
-fn start(fleet: Arc<Fleet>, checks: Value) -> Running {
+fn start(fleet: Arc<Fleet>, checks: &Value) -> Running {
     let (config, followed) = watch::channel(Arc::new(config(checks)));
     let (told, results) = mpsc::channel(64);
     let (breakers, stop) = (Breakers::new(), CancellationToken::new());
@@ -160,7 +160,7 @@ async fn each_instance_is_asked_at_its_own_host() {
     let url = format!("http://{{host}}:{}/ok", address.port());
     let mut running = start(
         fleet,
-        json!([{
+        &json!([{
             "name": "web", "probe": {"kind": "http", "url": url}, "perInstance": true, "intervalS": 1, "failures": 2,
             "instances": ["instance-0", "instance-1", "instance-2"]
         }]),
@@ -194,7 +194,7 @@ async fn a_metric_must_be_beyond_its_limit_for_so_long() {
     let probe = json!({"kind": "metric", "metric": "rtt", "op": ">", "value": 200, "forS": 60});
     let mut running = start(
         fleet.clone(),
-        json!([{"name": "far", "probe": probe, "intervalS": 10, "failures": 1, "severity": "critical"}]),
+        &json!([{"name": "far", "probe": probe, "intervalS": 10, "failures": 1, "severity": "critical"}]),
     );
     let begun = Instant::now();
     let result = running.results.recv().await.expect("a result");

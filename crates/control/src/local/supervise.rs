@@ -4,8 +4,9 @@ use crate::provider::{Change, Found, Phase};
 use async_trait::async_trait;
 use loco_model::InstanceId;
 use rand::Rng as _;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,10 +48,11 @@ pub(super) fn pause_after(failures: u32, jitter: f64) -> Duration {
     }
 }
 
-/// Starts an agent, and again whenever it ends, until `stop`; tells every step.
+/// Starts an agent, and again whenever it ends, until `stop`; tells every step. A `kick` ends one that runs.
 pub(super) async fn supervise(
     id: InstanceId,
     mut launcher: impl Launcher,
+    kick: Arc<Notify>,
     changes: mpsc::Sender<Change>,
     stop: CancellationToken,
 ) {
@@ -80,6 +82,18 @@ pub(super) async fn supervise(
                 let ended = tokio::select! {
                     reason = agent.ended() => Some(reason),
                     () = stop.cancelled() => None,
+                    () = kick.notified() => {
+                        let reason = "agent was ended on request".to_owned();
+                        found.agent = None;
+                        found.phase = Phase::Restarting { reason: format!("{reason}: restarting") };
+                        if tell(&changes, &found).await.is_err() {
+                            return agent.stop().await;
+                        }
+                        agent.stop().await;
+                        // Not a failure of its own: started again at once.
+                        failures = 0;
+                        Some(reason)
+                    }
                 };
                 let Some(reason) = ended else {
                     // Told before, so that what its end looks like from outside is not taken for a failure.
@@ -126,7 +140,6 @@ async fn tell(changes: &mpsc::Sender<Change>, found: &Found) -> Result<(), ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// What the next start does.
@@ -184,6 +197,7 @@ mod tests {
     struct Watched {
         changes: mpsc::Receiver<Change>,
         stop: CancellationToken,
+        kick: Arc<Notify>,
         stopped: Arc<AtomicU32>,
         begun: Instant,
         task: tokio::task::JoinHandle<()>,
@@ -194,8 +208,9 @@ mod tests {
         let (stop, stopped) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
         let launcher = Scripted { steps: Vec::from(steps).into_iter(), last, stopped: stopped.clone() };
         let id = InstanceId::try_new(0).expect("index");
-        let task = tokio::spawn(supervise(id, launcher, send, stop.clone()));
-        Watched { changes, stop, stopped, begun: Instant::now(), task }
+        let kick = Arc::new(Notify::new());
+        let task = tokio::spawn(supervise(id, launcher, kick.clone(), send, stop.clone()));
+        Watched { changes, stop, kick, stopped, begun: Instant::now(), task }
     }
 
     impl Watched {
@@ -224,6 +239,20 @@ mod tests {
         assert!(matches!(watched.next().await, (Phase::Stopped, 2, false, _)));
         watched.task.await.expect("supervisor");
         assert_eq!(watched.stopped.load(Ordering::Relaxed), 1, "the agent was ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kick_ends_an_agent_and_another_takes_its_place_at_once() {
+        let mut watched = watch([], Script::RunsForEver);
+        assert!(matches!(watched.next().await, (Phase::Starting, 1, false, _)));
+        assert!(matches!(watched.next().await, (Phase::Up, 1, true, _)));
+        watched.kick.notify_one();
+        assert!(matches!(watched.next().await, (Phase::Restarting { .. }, 1, false, _)), "told before it is ended");
+        assert!(matches!(watched.next().await, (Phase::Restarting { .. }, 1, false, _)));
+        assert!(matches!(watched.next().await, (Phase::Restarting { .. }, 2, false, _)));
+        assert!(matches!(watched.next().await, (Phase::Up, 2, true, 0..=5)));
+        assert_eq!(watched.stopped.load(Ordering::Relaxed), 1);
+        watched.stop.cancel();
     }
 
     #[tokio::test(start_paused = true)]

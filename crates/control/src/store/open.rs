@@ -77,10 +77,11 @@ fn is_disk(error: &io::Error) -> bool {
 /// Opens the file for writing, and brings its schema up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
     // Made here, since SQLite would make it readable to others; its side files take over this one's mode.
-    if let Err(error) = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        if error.kind() != io::ErrorKind::AlreadyExists {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(Fault::Failing(format!("{}: {error}", path.display())));
         }
+        _ => {}
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(classify)?;

@@ -177,9 +177,10 @@ fn files_that_cannot_be_used_are_put_aside() {
         std::fs::write(path, bytes).expect("write");
     };
     let rubbish = |path: &Path| std::fs::write(path, b"this is no database, whatever its name says").expect("write");
-    let breakers: [(&str, &dyn Fn(&Path)); 4] =
+    type Make<'a> = &'a dyn Fn(&Path);
+    let makers: [(&str, Make<'_>); 4] =
         [("foreign", &foreign), ("newer", &newer), ("damaged", &damaged), ("rubbish", &rubbish)];
-    for (what, make) in breakers {
+    for (what, make) in makers {
         let dir = folder();
         let path = dir.path().join(open::FILE);
         make(&path);

@@ -1,10 +1,15 @@
 //! Who uses which instance: viewers and their focus, the shared active list, the holder of an instance's input.
 
+mod caps;
+mod deliver;
 mod table;
+
+pub(crate) use deliver::deliver;
 
 use crate::events::EventLog;
 use crate::hub::{HubError, unix_ms};
 use crate::plane::Instances;
+use crate::store::Store;
 use loco_model::InstanceId;
 use loco_model::api::Event;
 use loco_model::usage::{InputClaim, InputHolder, SessionReport, SetActive, Viewer, ViewerReport};
@@ -29,6 +34,7 @@ struct Shared {
     /// Counts what matters to others: not every number that a viewer tells.
     changes: watch::Sender<u64>,
     events: OnceLock<EventLog>,
+    store: Store,
 }
 
 /// How an instance is used.
@@ -45,14 +51,16 @@ pub struct InstanceUse {
 // === impl Usage ===
 
 impl Usage {
-    pub(crate) fn new(instances: watch::Receiver<Arc<Instances>>) -> Self {
+    /// Nobody uses anything but what is remembered to be active.
+    pub(crate) fn new(instances: watch::Receiver<Arc<Instances>>, store: Store) -> Self {
         let shared = Shared {
             begun: Instant::now(),
             table: Mutex::new(Table::default()),
             instances,
-            active: watch::Sender::new(Vec::new()),
+            active: watch::Sender::new(store.active()),
             changes: watch::Sender::new(0),
             events: OnceLock::new(),
+            store,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -79,7 +87,7 @@ impl Usage {
     /// Sets the shared list, and says how it is now: repetitions are dropped.
     ///
     /// # Errors
-    /// [`HubError::Invalid`] when an instance is not known, or there are more than nine.
+    /// [`HubError::UnknownInstance`] when an instance is not known, [`HubError::Invalid`] when there are more than nine.
     pub fn set_active(&self, set: SetActive) -> Result<Vec<InstanceId>, HubError> {
         let asked = match set {
             SetActive::Ids { ids } => ids,
@@ -96,7 +104,7 @@ impl Usage {
         }
         let known = self.shared.instances.borrow().clone();
         if let Some(unknown) = ids.iter().find(|id| !known.all.contains_key(id)) {
-            return Err(HubError::Invalid(format!("unknown instance {unknown}: see GET /api/instances")));
+            return Err(HubError::UnknownInstance(*unknown));
         }
         self.put_active(&ids);
         Ok(ids)
@@ -109,6 +117,7 @@ impl Usage {
             changed
         });
         if changed {
+            self.shared.store.set_active(ids);
             self.push(Event::Active { active: ids.to_vec() });
             self.bump();
         }
@@ -144,6 +153,7 @@ impl Usage {
     ///
     /// # Errors
     /// When there is no such instance or viewer, or another one holds it and was only asked.
+    #[expect(clippy::needless_pass_by_value, reason = "a request's body is its handler's to give away")]
     pub fn claim(&self, instance: InstanceId, claim: InputClaim) -> Result<Option<InputHolder>, HubError> {
         if !self.shared.instances.borrow().all.contains_key(&instance) {
             return Err(HubError::UnknownInstance(instance));

@@ -3,9 +3,7 @@
 use super::InstanceUse;
 use crate::hub::HubError;
 use loco_model::InstanceId;
-use loco_model::usage::{
-    ClaimAction, InputClaim, InputHolder, SessionReport, VIEWER_LEASE_MS, Viewer, ViewerReport,
-};
+use loco_model::usage::{ClaimAction, InputClaim, InputHolder, SessionReport, VIEWER_LEASE_MS, Viewer, ViewerReport};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,7 +16,7 @@ const MAX_SESSIONS: usize = 64;
 /// Longest id of a viewer, in bytes.
 const MAX_ID_BYTES: usize = 64;
 /// Longest text that a viewer may say of itself, in bytes.
-const MAX_TEXT_BYTES: usize = 512;
+const MAX_TEXT_BYTES: usize = 4 * loco_model::usage::MAX_LINE;
 
 /// All viewers and holders.
 #[derive(Debug, Default)]
@@ -46,7 +44,7 @@ impl Table {
     ) -> Result<bool, HubError> {
         check(id, &report)?;
         if !self.viewers.contains_key(id) && self.viewers.len() >= MAX_VIEWERS {
-            return Err(HubError::Invalid(format!("{MAX_VIEWERS} viewers are there already")));
+            return Err(HubError::Conflict(format!("{MAX_VIEWERS} viewers are there already")));
         }
         let changed = self.viewers.get(id).is_none_or(|entry| is_news(&entry.viewer.report, &report));
         let viewer = Viewer { id: id.to_owned(), heard_at_ms: wall_ms, report };
@@ -62,12 +60,8 @@ impl Table {
 
     /// Says whether anyone's lease ended.
     pub(super) fn expire(&mut self, now: Duration) -> bool {
-        let ended: Vec<String> = self
-            .viewers
-            .iter()
-            .filter(|(_, entry)| entry.heard + LEASE <= now)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let ended: Vec<String> =
+            self.viewers.iter().filter(|(_, entry)| entry.heard + LEASE <= now).map(|(id, _)| id.clone()).collect();
         ended.iter().for_each(|id| {
             self.remove(id);
         });
@@ -143,9 +137,7 @@ impl Table {
 fn check(id: &str, report: &ViewerReport) -> Result<(), HubError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !(1..=MAX_ID_BYTES).contains(&id.len()) || !id.bytes().all(is_plain) {
-        return Err(HubError::Invalid(format!(
-            "a viewer's id has 1 to {MAX_ID_BYTES} letters, digits, - and _"
-        )));
+        return Err(HubError::Invalid(format!("a viewer's id has 1 to {MAX_ID_BYTES} letters, digits, - and _")));
     }
     if report.sessions.len() > MAX_SESSIONS {
         return Err(HubError::Invalid(format!(
@@ -167,9 +159,8 @@ fn check(id: &str, report: &ViewerReport) -> Result<(), HubError> {
 
 /// Whether others should know: not when only numbers moved.
 fn is_news(old: &ViewerReport, new: &ViewerReport) -> bool {
-    let words = |session: &SessionReport| {
-        (session.instance_id, session.state.clone(), session.quality, session.fault.clone())
-    };
+    let words =
+        |session: &SessionReport| (session.instance_id, session.state.clone(), session.quality, session.fault.clone());
     (&old.name, old.focus, old.follows) != (&new.name, new.focus, new.follows)
         || !old.sessions.iter().map(words).eq(new.sessions.iter().map(words))
 }
@@ -280,8 +271,11 @@ mod tests {
             assert!(table.report(at(0), 0, bad, focused("x", None)).is_err(), "{bad:?}");
         }
         let many = ViewerReport { sessions: vec![session(0, 1.0, None); MAX_SESSIONS + 1], ..focused("x", None) };
-        let told = ViewerReport { sessions: vec![session(0, 1.0, Some(&"x".repeat(513)))], ..focused("x", None) };
-        for report in [many, told, focused(" ", None), focused(&"x".repeat(513), None)] {
+        let told = ViewerReport {
+            sessions: vec![session(0, 1.0, Some(&"x".repeat(MAX_TEXT_BYTES + 1)))],
+            ..focused("x", None)
+        };
+        for report in [many, told, focused(" ", None), focused(&"x".repeat(MAX_TEXT_BYTES + 1), None)] {
             assert!(table.report(at(0), 0, "a", report).is_err());
         }
         for number in 0..MAX_VIEWERS {

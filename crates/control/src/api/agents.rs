@@ -1,0 +1,195 @@
+//! What is passed on to an instance's agent. Nothing of a path reaches it but values of known types.
+
+use super::Shared;
+use super::error::ApiError;
+use super::params::{Id, Params, instance, snapshot_name};
+use crate::hub::HubError;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use loco_http::{Client, ClientError, Failure, Fetched, JsonBody};
+use loco_model::InstanceId;
+use loco_model::agent::{Snapshot, SnapshotOrder};
+use loco_model::input::InputRequest;
+use reqwest::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Longest answer that is passed on, in bytes: a screenshot.
+pub(super) const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// The way to one instance's agent.
+pub(super) struct Agent {
+    pub(super) client: Client,
+    base: String,
+}
+
+// === impl Agent ===
+
+impl Agent {
+    pub(super) fn of(shared: &Shared, id: InstanceId) -> Result<Self, ApiError> {
+        if !shared.hub.instances().borrow().all.contains_key(&id) {
+            return Err(HubError::UnknownInstance(id).into());
+        }
+        let base = shared.hub.agent(id);
+        let base = base.ok_or_else(|| Failure::unavailable(format!("{id} has no agent at the moment")))?;
+        Ok(Self { client: shared.hub.client_of(id), base })
+    }
+
+    /// `path` begins with a slash.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<Fetched, ApiError> {
+        let url = self.url(path);
+        let request = self.client.request(method, &url);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = self.client.fetch(request, &url, MAX_ANSWER_BYTES).await;
+        answer.map_err(|error| ApiError::of_agent(&error))
+    }
+
+    pub(super) async fn order(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<StatusCode, ApiError> {
+        self.ask(method, path, body).await.map(|_| StatusCode::NO_CONTENT)
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        let answer = self.ask(Method::GET, path, NOTHING).await?;
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            ApiError::of_agent(&ClientError::Unexpected { url: self.url(path), reason: error.to_string() })
+        })
+    }
+}
+
+/// No body.
+const NOTHING: Option<&()> = None;
+
+/// Key and pointer events for a guest
+///
+/// All of them, or none when one is not allowed.
+#[utoipa::path(post, path = "/input/{id}", tag = "use", params(("id" = InstanceId, Path)), request_body = InputRequest,
+    responses(
+        (status = 204, description = "Given to the guest, in order"),
+        (status = 404, description = "There is no such instance"),
+        (status = 409, description = "The guest does not take input now"),
+        (status = 415, description = "The body is not declared as JSON"),
+        (status = 422, description = "A value of the body is not allowed"),
+        (status = 502, description = "The agent does not answer"),
+        (status = 503, description = "There is no agent, or the guest does not take input now")))]
+pub(super) async fn give_input(
+    State(shared): State<Shared>,
+    Id(id): Id,
+    JsonBody(input): JsonBody<InputRequest>,
+) -> Result<StatusCode, ApiError> {
+    Agent::of(&shared, id)?.order(Method::POST, "/input", Some(&input)).await
+}
+
+/// Stop a guest's clock and processor
+#[utoipa::path(post, path = "/api/instances/{id}/pause", tag = "instances", params(("id" = InstanceId, Path)),
+    responses(
+        (status = 204, description = "It stands still"),
+        (status = 404, description = "There is no such instance"),
+        (status = 409, description = "It does not run"),
+        (status = 502, description = "The agent does not answer"),
+        (status = 503, description = "There is no agent, or it cannot now")))]
+pub(super) async fn pause(State(shared): State<Shared>, Id(id): Id) -> Result<StatusCode, ApiError> {
+    Agent::of(&shared, id)?.order(Method::POST, "/pause", NOTHING).await
+}
+
+/// Let a guest go on
+#[utoipa::path(post, path = "/api/instances/{id}/resume", tag = "instances", params(("id" = InstanceId, Path)),
+    responses(
+        (status = 204, description = "It runs"),
+        (status = 404, description = "There is no such instance"),
+        (status = 409, description = "It is not paused"),
+        (status = 502, description = "The agent does not answer"),
+        (status = 503, description = "There is no agent, or it cannot now")))]
+pub(super) async fn resume(State(shared): State<Shared>, Id(id): Id) -> Result<StatusCode, ApiError> {
+    Agent::of(&shared, id)?.order(Method::POST, "/resume", NOTHING).await
+}
+
+/// A guest's snapshots
+#[utoipa::path(get, path = "/api/instances/{id}/snapshots", tag = "instances", params(("id" = InstanceId, Path)),
+    responses(
+        (status = 200, description = "All of them", body = Vec<Snapshot>),
+        (status = 404, description = "There is no such instance"),
+        (status = 409, description = "It does not run"),
+        (status = 502, description = "The agent does not answer"),
+        (status = 503, description = "There is no agent, or it cannot now")))]
+pub(super) async fn list_snapshots(State(shared): State<Shared>, Id(id): Id) -> Result<Json<Vec<Snapshot>>, ApiError> {
+    Agent::of(&shared, id)?.get("/snapshots").await.map(Json)
+}
+
+/// Save a whole guest
+///
+/// One of the same name is replaced.
+#[utoipa::path(post, path = "/api/instances/{id}/snapshot", tag = "instances", params(("id" = InstanceId, Path)),
+    request_body = SnapshotOrder,
+    responses(
+        (status = 204, description = "Saved"),
+        (status = 404, description = "There is no such instance"),
+        (status = 409, description = "It cannot be saved now"),
+        (status = 415, description = "The body is not declared as JSON"),
+        (status = 422, description = "A value of the body is not allowed"),
+        (status = 502, description = "The agent does not answer"),
+        (status = 503, description = "There is no agent, or it cannot now")))]
+pub(super) async fn take_snapshot(
+    State(shared): State<Shared>,
+    Id(id): Id,
+    JsonBody(order): JsonBody<SnapshotOrder>,
+) -> Result<StatusCode, ApiError> {
+    Agent::of(&shared, id)?.order(Method::POST, "/snapshot", Some(&order)).await
+}
+
+/// Go back to a snapshot
+///
+/// What the guest did since is lost.
+#[utoipa::path(post, path = "/api/instances/{id}/snapshot/load", tag = "instances", params(("id" = InstanceId, Path)),
+    request_body = SnapshotOrder,
+    responses(
+        (status = 204, description = "The guest is as it was then"),
+        (status = 404, description = "There is no such instance, or no such snapshot"),
+        (status = 409, description = "It cannot be loaded now"),
+        (status = 415, description = "The body is not declared as JSON"),
+        (status = 422, description = "A value of the body is not allowed"),
+        (status = 502, description = "The agent does not answer"),
+        (status = 503, description = "There is no agent, or it cannot now")))]
+pub(super) async fn load_snapshot(
+    State(shared): State<Shared>,
+    Id(id): Id,
+    JsonBody(order): JsonBody<SnapshotOrder>,
+) -> Result<StatusCode, ApiError> {
+    Agent::of(&shared, id)?.order(Method::POST, "/snapshot/load", Some(&order)).await
+}
+
+/// Forget a snapshot
+#[utoipa::path(delete, path = "/api/instances/{id}/snapshots/{name}", tag = "instances",
+    params(
+        ("id" = InstanceId, Path),
+        ("name" = String, Path, pattern = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description = "The snapshot's name")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "There is no such instance, or no such snapshot"),
+        (status = 409, description = "It cannot be done now"),
+        (status = 502, description = "The agent does not answer"),
+        (status = 503, description = "There is no agent, or it cannot now")))]
+pub(super) async fn delete_snapshot(
+    State(shared): State<Shared>,
+    Params((id, name)): Params<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let (id, name) = (instance(&id)?, snapshot_name(&name)?);
+    Agent::of(&shared, id)?.order(Method::DELETE, &format!("/snapshots/{name}"), NOTHING).await
+}

@@ -1,0 +1,56 @@
+//! Every change, as server-sent events.
+
+use super::Shared;
+use super::error::ApiError;
+use super::params::{Asked, at_most};
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use futures::StreamExt as _;
+use loco_http::{last_event_id, numbered_event_response};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Longest time that a stream may be bounded to, in seconds.
+pub(super) const MAX_FOR_S: u64 = 86_400;
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsQuery {
+    /// The stream ends after so many seconds; without it, when the client ends it.
+    #[param(maximum = 86_400)]
+    for_s: Option<u64>,
+}
+
+/// Follow every change
+///
+/// Server-sent events, each with its id, its type as name, and an `Event` as data. A client that says by
+/// `Last-Event-ID` what it got last is told what it missed; otherwise, and when that is too long ago, everything as it
+/// is now comes first.
+#[utoipa::path(get, path = "/api/events", tag = "events",
+    params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that was got")),
+    responses(
+        (status = 200, description = "Events until the client or the server ends", body = String, content_type = "text/event-stream"),
+        (status = 400, description = "A value of the query is not allowed")))]
+pub(super) async fn follow_events(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    Asked(query): Asked<EventsQuery>,
+) -> Result<Response, ApiError> {
+    let end = bound(query.for_s)?;
+    let events = shared.hub.events().since(last_event_id(&headers));
+    let events = events.map(|(number, event)| (number, event.name(), event)).take_until(end);
+    Ok(numbered_event_response(events, shared.stop))
+}
+
+/// Ends after so many seconds, if any.
+pub(super) fn bound(for_s: Option<u64>) -> Result<impl Future<Output = ()> + Send + 'static, ApiError> {
+    let life = for_s.map(|seconds| at_most("for_s", seconds, MAX_FOR_S)).transpose()?.map(Duration::from_secs);
+    Ok(async move {
+        match life {
+            Some(life) => tokio::time::sleep(life).await,
+            None => std::future::pending().await,
+        }
+    })
+}

@@ -1,0 +1,218 @@
+//! An agent for tests: real HTTP on loopback, a real ledger rule, a guest that is what the test says.
+#![allow(clippy::expect_used, reason = "a test: a panic is its message")]
+
+use crate::hub::unix_ms;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use futures::StreamExt as _;
+use loco_http::{Client, Failure, Server, Token, TokenFile, event_response};
+use loco_model::recovery::{Attempt, Initiator, Ledger, Outcome, RemedyOrder, left};
+use loco_model::report::{DeepHealth, HealthReport, OverallStatus};
+use loco_model::usage::Use;
+use loco_model::{InstanceId, Remedy};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+
+/// What a remedy does to the guest.
+type Cure = Box<dyn Fn(Remedy, &mut DeepHealth) + Send + Sync>;
+
+/// The agent. It ends when this is dropped.
+pub(crate) struct Fake {
+    pub(crate) url: String,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+}
+
+struct Shared {
+    id: InstanceId,
+    report: watch::Sender<HealthReport>,
+    attempts: Mutex<Vec<Attempt>>,
+    uses: watch::Sender<Vec<Use>>,
+    cure: Cure,
+    /// Answers to orders that get lost on the way.
+    lost_answers: AtomicUsize,
+    stop: CancellationToken,
+}
+
+/// A client with a token of its own.
+pub(crate) fn client(folder: &std::path::Path) -> (Client, std::path::PathBuf) {
+    let path = folder.join("token");
+    if !path.exists() {
+        Token::create_file(&path).expect("token");
+    }
+    (Client::new(TokenFile::open(&path).expect("token")).expect("client"), path)
+}
+
+/// A guest that runs.
+pub(crate) fn live() -> DeepHealth {
+    let mut health = DeepHealth {
+        qemu_healthy: Some(true),
+        guest_state: "running".into(),
+        frozen: Some(false),
+        guest_started_at_ms: Some(1),
+        ..DeepHealth::default()
+    };
+    health.video.display_active = Some(true);
+    health
+}
+
+// === impl Fake ===
+
+impl Fake {
+    /// One whose guest runs. `cure` is what a remedy does to it.
+    pub(crate) async fn start(index: usize, cure: impl Fn(Remedy, &mut DeepHealth) + Send + Sync + 'static) -> Self {
+        let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("port");
+        let (url, stop) = (server.url(), CancellationToken::new());
+        let id = InstanceId::try_new(index).expect("index");
+        let report = HealthReport {
+            instance_id: Some(id),
+            overall_status: OverallStatus::Healthy,
+            deep_health: live(),
+            timestamp_ms: unix_ms(),
+        };
+        let shared = Arc::new(Shared {
+            id,
+            report: watch::Sender::new(report),
+            attempts: Mutex::new(Vec::new()),
+            uses: watch::Sender::new(Vec::new()),
+            cure: Box::new(cure),
+            lost_answers: AtomicUsize::new(0),
+            stop: stop.clone(),
+        });
+        let routes = Router::new()
+            .route("/events", get(events))
+            .route("/ledger", get(ledger))
+            .route("/remedy/{action}", post(remedy))
+            .route("/use", put(usage))
+            .with_state(shared.clone());
+        tokio::spawn(server.serve(routes, stop.clone()));
+        Self { url, shared, stop }
+    }
+
+    /// Changes the guest; it is told at once.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut DeepHealth)) {
+        self.shared.report.send_modify(|report| {
+            change(&mut report.deep_health);
+            report.timestamp_ms = unix_ms();
+        });
+    }
+
+    /// What was done, in order.
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+        self.shared.attempts.lock().clone()
+    }
+
+    /// Somebody else's attempt, made now.
+    pub(crate) fn add(&self, attempt: Attempt) {
+        self.shared.attempts.lock().push(attempt);
+    }
+
+    /// An attempt of the agent itself.
+    pub(crate) fn own_attempt(&self, id: &str) -> Attempt {
+        let order = RemedyOrder {
+            attempt_id: Some(id.to_owned()),
+            class: loco_model::FailureClass::Qemu,
+            reason: None,
+            initiator: Some(Initiator::Agent),
+            is_override: false,
+        };
+        self.shared.attempt(Remedy::RestartQemu, order, Outcome::Repaired)
+    }
+
+    /// The next answers to orders get lost, though what was ordered is done.
+    pub(crate) fn lose_answers(&self, count: usize) {
+        self.shared.lost_answers.store(count, Ordering::Relaxed);
+    }
+
+    /// Everything that it was told of its use, in order.
+    pub(crate) fn uses(&self) -> watch::Receiver<Vec<Use>> {
+        self.shared.uses.subscribe()
+    }
+
+    /// Ends it: connections are closed.
+    pub(crate) fn end(&self) {
+        self.stop.cancel();
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn attempt(&self, action: Remedy, order: RemedyOrder, outcome: Outcome) -> Attempt {
+        let now = unix_ms();
+        Attempt {
+            id: order.attempt_id.unwrap_or_else(|| now.to_string()),
+            instance_id: self.id,
+            started_at_ms: now,
+            ended_at_ms: Some(now),
+            class: order.class,
+            action,
+            initiator: order.initiator.unwrap_or(Initiator::Agent),
+            is_override: order.is_override,
+            reason: order.reason,
+            outcome,
+            detail: Some("done".into()),
+            evidence: Some("evidence".into()),
+        }
+    }
+}
+
+async fn events(State(shared): State<Arc<Shared>>) -> Response {
+    let reports = WatchStream::new(shared.report.subscribe()).map(|report| ("health", report));
+    event_response(reports, shared.stop.clone())
+}
+
+async fn ledger(State(shared): State<Arc<Shared>>) -> Json<Ledger> {
+    let attempts = shared.attempts.lock().clone();
+    let (left, next_at_ms) = left(attempts.iter().map(|attempt| attempt.started_at_ms), unix_ms());
+    Json(Ledger { attempts, left, next_at_ms })
+}
+
+async fn usage(State(shared): State<Arc<Shared>>, Json(told): Json<Use>) {
+    shared.uses.send_modify(|uses| uses.push(told));
+}
+
+async fn remedy(
+    State(shared): State<Arc<Shared>>,
+    Path(action): Path<Remedy>,
+    Json(order): Json<RemedyOrder>,
+) -> Response {
+    let done = {
+        let mut attempts = shared.attempts.lock();
+        let known = attempts.iter().find(|attempt| Some(&attempt.id) == order.attempt_id.as_ref()).cloned();
+        match known {
+            Some(known) => known,
+            None => {
+                let (left, _) = left(attempts.iter().map(|attempt| attempt.started_at_ms), unix_ms());
+                if left == 0 && !order.is_override {
+                    let refusal = Failure::new(StatusCode::TOO_MANY_REQUESTS, "three attempts within an hour");
+                    return ([(header::RETRY_AFTER, "900")], refusal).into_response();
+                }
+                let attempt = shared.attempt(action, order, Outcome::Repaired);
+                attempts.push(attempt.clone());
+                attempt
+            }
+        }
+    };
+    let lost = shared.lost_answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+    if lost.is_ok() {
+        // What the client sees is a connection that breaks in the middle.
+        let broken = futures::stream::iter([Ok("{"), Err(std::io::Error::other("lost"))]);
+        return axum::body::Body::from_stream(broken).into_response();
+    }
+    shared.report.send_modify(|report| (shared.cure)(action, &mut report.deep_health));
+    Json(done).into_response()
+}

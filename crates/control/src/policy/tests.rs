@@ -1,0 +1,199 @@
+//! The policy, second by second.
+
+use super::*;
+use loco_model::InstanceState;
+use loco_model::report::OverallStatus;
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn well() -> Verdict {
+    Verdict { state: InstanceState::Live, overall: OverallStatus::Healthy, ..Verdict::unknown() }
+}
+
+fn sick(kinds: &[FaultKind]) -> Verdict {
+    let fault = |kind: &FaultKind| Fault { kind: *kind, text: format!("{kind:?}"), remedies: kind.remedies().to_vec() };
+    let class = kinds.iter().fold(FailureClass::None, |class, kind| class.and(kind.class()));
+    Verdict { state: InstanceState::Failed, class, faults: kinds.iter().map(fault).collect(), ..Verdict::unknown() }
+}
+
+fn given(seconds: u64, verdict: &Verdict) -> Given<'_> {
+    Given { now: at(seconds), verdict, automatic: true, reachable: true, can_restart: true }
+}
+
+fn acts(step: Step) -> Remedy {
+    match step {
+        Step::Act(plan) => plan.action,
+        other => panic!("{other:?} instead of an action"),
+    }
+}
+
+#[test]
+fn a_fault_must_last() {
+    let mut policy = Policy::default();
+    let down = sick(&[FaultKind::SegmentDown]);
+    assert_eq!(policy.see(&given(0, &down)), Step::Wait(Some(at(3))));
+    assert_eq!(policy.see(&given(2, &down)), Step::Wait(Some(at(3))));
+    // A break begins anew.
+    assert_eq!(policy.see(&given(2, &well())), Step::Wait(None));
+    assert_eq!(policy.see(&given(3, &down)), Step::Wait(Some(at(6))));
+    assert_eq!(acts(policy.see(&given(6, &down))), Remedy::ResetNetwork);
+    assert!(policy.is_acting());
+    assert_eq!(policy.see(&given(600, &down)), Step::Wait(None), "one at a time, however long it takes");
+}
+
+#[test]
+fn each_kind_has_its_ladder() {
+    use FaultKind::{AgentSilent, DecoderFault, DisplayGone, Frozen, SegmentDown, SoundGone};
+    use Remedy::{LowerQuality, ResetDisplay, ResetNetwork, ResetSound, RestartAgent, RestartQemu, RestartStream};
+    for (kinds, ladder) in [
+        (&[SegmentDown][..], &[ResetNetwork, RestartStream][..]),
+        (&[DisplayGone], &[ResetDisplay, RestartQemu, RestartAgent]),
+        (&[SoundGone], &[ResetSound, RestartQemu, RestartAgent]),
+        (&[Frozen], &[RestartQemu, RestartAgent]),
+        (&[DecoderFault], &[RestartStream, LowerQuality]),
+        (&[SegmentDown, Frozen], &[ResetNetwork, RestartStream, RestartQemu, RestartAgent]),
+        (&[AgentSilent], &[RestartAgent]),
+    ] {
+        let mut policy = Policy::default();
+        let (mut seconds, mut done) = (0, Vec::new());
+        let verdict = sick(kinds);
+        while policy.rest().is_none() {
+            match policy.see(&given(seconds, &verdict)) {
+                Step::Act(plan) => {
+                    assert_eq!(plan.class, verdict.class);
+                    done.push(plan.action);
+                    policy.ended(at(seconds), Ended::Done);
+                }
+                Step::Judge(outcome) => assert_eq!(outcome, Outcome::InVain),
+                Step::Wait(until) => seconds = seconds.max(until.expect("it goes on").as_secs()),
+            }
+        }
+        assert_eq!(done, ladder, "{kinds:?}");
+        assert_eq!(policy.rest(), Some(Rest::Exhausted));
+        // An hour later it is tried from the beginning; when it was well in between, too.
+        let mut later = policy.clone();
+        assert_eq!(acts(later.see(&given(seconds + 3_600, &verdict))), ladder[0], "{kinds:?}");
+        assert_eq!(policy.see(&given(seconds + 1, &well())), Step::Wait(None));
+        let first = (2..60).find_map(|later| match policy.see(&given(seconds + later, &verdict)) {
+            Step::Act(plan) => Some(plan.action),
+            _ => None,
+        });
+        assert_eq!(first, Some(ladder[0]), "{kinds:?}");
+    }
+}
+
+#[test]
+fn well_for_a_while_is_repaired() {
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    assert_eq!(acts(policy.see(&given(0, &frozen))), Remedy::RestartQemu);
+    policy.ended(at(1), Ended::Done);
+    assert_eq!(policy.see(&given(1, &frozen)), Step::Wait(Some(at(11))), "the old report is still there");
+    assert_eq!(policy.see(&given(2, &Verdict::unknown())), Step::Wait(Some(at(71))), "it starts");
+    assert_eq!(policy.see(&given(50, &well())), Step::Wait(Some(at(52))));
+    assert_eq!(policy.see(&given(51, &frozen)), Step::Judge(Outcome::InVain), "well for a moment is not well");
+    assert_eq!(acts(policy.see(&given(51, &frozen))), Remedy::RestartAgent);
+    policy.ended(at(52), Ended::Done);
+    assert_eq!(policy.see(&given(60, &sick(&[FaultKind::AgentEnded]))), Step::Wait(Some(at(127))));
+    assert_eq!(policy.see(&given(70, &well())), Step::Wait(Some(at(72))));
+    assert_eq!(policy.see(&given(72, &well())), Step::Judge(Outcome::Repaired));
+    assert_eq!(policy.see(&given(72, &well())), Step::Wait(None));
+    assert_eq!(acts(policy.see(&given(80, &frozen))), Remedy::RestartQemu, "from the beginning");
+}
+
+#[test]
+fn a_start_that_never_ends_was_in_vain() {
+    let mut policy = Policy::default();
+    assert_eq!(acts(policy.see(&given(0, &sick(&[FaultKind::Frozen])))), Remedy::RestartQemu);
+    policy.ended(at(0), Ended::Done);
+    assert_eq!(policy.see(&given(69, &Verdict::unknown())), Step::Wait(Some(at(70))));
+    assert_eq!(policy.see(&given(70, &Verdict::unknown())), Step::Judge(Outcome::InVain));
+    assert_eq!(policy.see(&given(70, &Verdict::unknown())), Step::Wait(None), "nothing that could be done");
+}
+
+#[test]
+fn the_limit_stops_it_until_one_is_free() {
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    policy.see(&given(0, &frozen));
+    policy.ended(at(0), Ended::Refused(at(600)));
+    assert_eq!(policy.see(&given(0, &frozen)), Step::Wait(Some(at(600))));
+    assert_eq!(policy.rest(), Some(Rest::Limit));
+    assert_eq!(acts(policy.see(&given(600, &frozen))), Remedy::RestartQemu, "what was refused was not tried");
+    policy.ended(at(600), Ended::Refused(at(600)));
+    policy.limit_lifted();
+    assert_eq!(acts(policy.see(&given(601, &frozen))), Remedy::RestartQemu);
+}
+
+#[test]
+fn what_cannot_be_ordered_is_not() {
+    let silent = sick(&[FaultKind::AgentSilent]);
+    let far = |seconds, can_restart| Given { reachable: false, can_restart, ..given(seconds, &silent) };
+    let mut policy = Policy::default();
+    assert_eq!(policy.see(&far(0, false)), Step::Wait(None), "nobody who could");
+    assert_eq!(policy.see(&far(20, false)), Step::Wait(None));
+    assert_eq!(policy.rest(), None, "nothing was tried");
+    assert_eq!(acts(policy.see(&far(21, true))), Remedy::RestartAgent);
+
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    let off = Given { automatic: false, ..given(0, &frozen) };
+    assert_eq!(policy.see(&off), Step::Wait(None));
+    assert_eq!(policy.next(&off).map(|plan| plan.action), Some(Remedy::RestartQemu), "a person may");
+    assert_eq!(policy.next(&given(0, &well())), None);
+    assert_eq!(acts(policy.see(&given(99, &frozen))), Remedy::RestartQemu, "switched on again");
+}
+
+#[test]
+fn an_order_that_was_not_taken_is_given_again() {
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    policy.see(&given(0, &frozen));
+    policy.ended(at(0), Ended::NotGiven);
+    assert_eq!(policy.see(&given(1, &frozen)), Step::Wait(Some(at(5))));
+    assert_eq!(acts(policy.see(&given(5, &frozen))), Remedy::RestartQemu);
+    policy.ended(at(5), Ended::NotGiven);
+    assert_eq!(policy.see(&given(6, &frozen)), Step::Wait(Some(at(15))), "ever less often");
+    assert_eq!(acts(policy.see(&given(15, &frozen))), Remedy::RestartQemu);
+    policy.ended(at(15), Ended::Failed);
+    assert_eq!(policy.see(&given(16, &frozen)), Step::Wait(Some(at(20))));
+    assert_eq!(acts(policy.see(&given(20, &frozen))), Remedy::RestartAgent, "what failed is not repeated");
+}
+
+#[test]
+fn what_others_did_settles_too_and_is_not_repeated() {
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    policy.see(&given(0, &well()));
+    policy.foreign(at(1), Remedy::RestartQemu);
+    assert_eq!(policy.see(&given(2, &frozen)), Step::Wait(Some(at(11))));
+    assert_eq!(acts(policy.see(&given(11, &frozen))), Remedy::RestartAgent);
+    // While one acts itself, another's attempt changes nothing.
+    policy.foreign(at(12), Remedy::RestartQemu);
+    assert!(policy.is_acting());
+    // Whoever repaired it: well is well.
+    let mut policy = Policy::default();
+    policy.foreign(at(1), Remedy::RestartQemu);
+    assert_eq!(policy.see(&given(2, &well())), Step::Wait(None));
+    assert_eq!(acts(policy.see(&given(3, &frozen))), Remedy::RestartQemu);
+}
+
+#[test]
+fn a_person_goes_first_and_what_was_tried_before_is_remembered() {
+    let mut policy = Policy::default();
+    let gone = sick(&[FaultKind::DisplayGone]);
+    policy.remember([Remedy::ResetDisplay]);
+    assert_eq!(acts(policy.see(&given(0, &gone))), Remedy::RestartQemu);
+    policy.ended(at(0), Ended::Done);
+    policy.begun(Remedy::RestartStream);
+    assert!(policy.is_acting() && !policy.is_settling());
+    policy.ended(at(1), Ended::Done);
+    assert_eq!(policy.see(&given(9, &gone)), Step::Judge(Outcome::InVain));
+    assert_eq!(acts(policy.see(&given(9, &gone))), Remedy::RestartAgent);
+    policy.ended(at(9), Ended::Done);
+    assert_eq!(policy.see(&given(24, &gone)), Step::Judge(Outcome::InVain));
+    let all_tried = policy.next(&given(24, &gone)).map(|plan| plan.action);
+    assert_eq!(all_tried, Some(Remedy::ResetDisplay), "a person may have it once more");
+}

@@ -1,0 +1,297 @@
+//! Attempts: how they begin, are carried out, judged and remembered.
+
+use super::Registry;
+use super::entry::{Entry, Link};
+use crate::executor::{Carried, Way, carry_out, ledger};
+use crate::hub::{HubError, unix_ms};
+use crate::policy::{Ended, Given, Plan};
+use crate::store::Store;
+use loco_model::api::Event;
+use loco_model::recovery::{Attempt, Initiator, Ledger, Outcome, RecoverOrder, WINDOW_MS};
+use loco_model::{InstanceId, Remedy};
+use rand::Rng as _;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What was done beside the registry.
+pub(super) enum Work {
+    /// An attempt's order ended.
+    Carried {
+        id: InstanceId,
+        /// Whether the agent's ledger knows nothing of it.
+        beside: bool,
+        carried: Box<Carried>,
+        /// The ledger as it was read before the order, where that kept it from being given.
+        ledger: Option<Ledger>,
+    },
+    /// A ledger was read, or could not be.
+    Read { id: InstanceId, generation: u64, ledger: Option<Ledger> },
+}
+
+/// Attempts of before the start, by instance. Those that were running then are judged by nobody any more.
+pub(super) fn remembered(store: &Store, now_ms: u64) -> BTreeMap<InstanceId, Vec<Attempt>> {
+    let mut all: BTreeMap<InstanceId, Vec<Attempt>> = BTreeMap::new();
+    let own = store.control_id();
+    for mut attempt in store.attempts(super::REMEMBERED_ATTEMPTS) {
+        let is_own = matches!(&attempt.initiator, Initiator::Policy { control } if *control == own)
+            || matches!(attempt.initiator, Initiator::Person { .. });
+        if attempt.outcome == Outcome::Running && is_own {
+            attempt.outcome = Outcome::InVain;
+            attempt.ended_at_ms.get_or_insert(now_ms);
+            attempt.detail = Some("the control plane ended before it could see whether this helped".to_owned());
+            store.put_attempt(&attempt);
+        }
+        all.entry(attempt.instance_id).or_default().push(attempt);
+    }
+    all
+}
+
+/// Gives an instance what is remembered of it. Only here are times of the wall's clock compared: no other clock goes on
+/// while nothing runs.
+pub(super) fn remember(entry: &mut Entry, attempts: Vec<Attempt>, now_ms: u64, now: Instant) {
+    for attempt in attempts {
+        let age = Duration::from_millis(now_ms.saturating_sub(attempt.started_at_ms));
+        let is_recent = age < Duration::from_millis(WINDOW_MS);
+        if is_recent && attempt.action == Remedy::RestartAgent && was_made(attempt.outcome) {
+            // Counts until the agent's ledger turns out to have it.
+            entry.ledger.beside.push((attempt.id.clone(), now.checked_sub(age).unwrap_or(now)));
+        }
+        if is_recent && attempt.outcome == Outcome::InVain {
+            entry.policy.remember([attempt.action]);
+        }
+        entry.ledger.own.insert(attempt.id);
+    }
+}
+
+fn was_made(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Repaired | Outcome::InVain | Outcome::Running)
+}
+
+impl Registry {
+    /// The policy wants something done.
+    pub(super) fn act(&mut self, id: InstanceId, plan: Plan) {
+        let now = Instant::now();
+        let clock = self.clock(now);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.ledger.left(now) == Some(0) {
+            entry.policy.ended(clock, Ended::Refused(entry.ledger.wait(now)));
+            return;
+        }
+        self.begin(id, plan, Initiator::Policy { control: self.store.control_id() }, false);
+    }
+
+    /// A person wants something done; gives the attempt that was begun.
+    pub(super) fn recover(&mut self, id: InstanceId, order: &RecoverOrder, by: Initiator) -> Result<Attempt, HubError> {
+        let now = Instant::now();
+        let clock = self.clock(now);
+        let can_restart = self.hub.shared().hand.can_restart();
+        let sessions = self.hub.usage().sessions(id);
+        let entry = self.entries.get_mut(&id).ok_or(HubError::UnknownInstance(id))?;
+        if let Some(attempt) = entry.attempt.as_ref().filter(|_| entry.policy.is_acting()) {
+            return Err(HubError::Conflict(format!(
+                "{} is being done for {id}: attempt {}",
+                attempt.action, attempt.id
+            )));
+        }
+        let verdict = entry.verdict(now, &sessions, &self.limits);
+        let reachable = entry.link == Link::Well;
+        let given = Given { now: clock, verdict: &verdict, automatic: true, reachable, can_restart };
+        let plan = match order.action {
+            Some(action) => Plan { action, class: verdict.class, reason: verdict.reason.clone() },
+            None => entry.policy.next(&given).ok_or_else(|| {
+                HubError::Conflict(match &verdict.reason {
+                    Some(reason) => format!("nothing that can be done now would help {id} ({reason}): name an action"),
+                    None => format!("nothing is wrong with {id}: name an action"),
+                })
+            })?,
+        };
+        if !reachable && (plan.action != Remedy::RestartAgent || !can_restart) {
+            let what = if can_restart { "only restart-agent can be done" } else { "nothing can be done from here" };
+            return Err(HubError::Unavailable(format!("the agent of {id} does not answer: {what}")));
+        }
+        if entry.ledger.left(now) == Some(0) && !order.is_override {
+            let wait = entry.ledger.wait(now);
+            return Err(HubError::Limit {
+                detail: format!("this hour's attempts for {id} are used up; \"override\" makes one all the same"),
+                retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            });
+        }
+        if entry.attempt.is_some() {
+            // The one before is judged by how it looks now.
+            let outcome = if verdict.is_well() { Outcome::Repaired } else { Outcome::InVain };
+            self.judge(id, outcome, verdict.reason.clone());
+        }
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.policy.begun(plan.action);
+        }
+        self.begin(id, plan, by, order.is_override)
+            .ok_or_else(|| HubError::Unavailable(format!("the agent of {id} does not answer")))
+    }
+
+    fn begin(&mut self, id: InstanceId, plan: Plan, initiator: Initiator, is_override: bool) -> Option<Attempt> {
+        let hand = self.hub.shared().hand.clone();
+        let entry = self.entries.get_mut(&id)?;
+        let is_unasked = matches!(initiator, Initiator::Policy { .. });
+        let attempt = Attempt {
+            id: format!("{:032x}", rand::rng().random::<u128>()),
+            instance_id: id,
+            started_at_ms: unix_ms(),
+            ended_at_ms: None,
+            class: plan.class,
+            action: plan.action,
+            initiator,
+            is_override,
+            reason: plan.reason,
+            outcome: Outcome::Running,
+            detail: None,
+            evidence: None,
+        };
+        let (way, beside) = match entry.reach.clone() {
+            Some(reach) => (Way::Agent { client: reach.client, agent: reach.agent, breaker: reach.breaker }, false),
+            None => (Way::Provider(hand), true),
+        };
+        entry.ledger.own.insert(attempt.id.clone());
+        entry.attempt = Some(attempt.clone());
+        tracing::info!(%id, attempt = attempt.id, action = %attempt.action, class = %attempt.class, reason = attempt.reason.as_deref(), "attempt begins");
+        let known = entry.ledger.is_read.then(|| entry.ledger.seen.clone());
+        let ordered = attempt.clone();
+        self.work.spawn(async move {
+            // Somebody else may have acted on the same fault a moment ago: that is to settle first.
+            if let (true, Some(known), Way::Agent { client, agent, breaker }) = (is_unasked, known, &way)
+                && let Some(ledger) = ledger(client, agent, breaker).await
+                && ledger.attempts.iter().any(|attempt| !known.contains_key(&attempt.id))
+            {
+                let detail = Some("somebody else has just made an attempt".to_owned());
+                let attempt = Attempt { outcome: Outcome::Refused, ended_at_ms: Some(unix_ms()), detail, ..ordered };
+                let carried = Box::new(Carried { ended: Ended::NotGiven, attempt });
+                return Work::Carried { id, beside, carried, ledger: Some(ledger) };
+            }
+            let carried = Box::new(carry_out(ordered, way).await);
+            Work::Carried { id, beside, carried, ledger: None }
+        });
+        self.keep(&attempt);
+        Some(attempt)
+    }
+
+    /// Something that was done beside is done.
+    pub(super) fn done(&mut self, work: Work) {
+        match work {
+            Work::Carried { id, beside, carried, ledger } => {
+                self.carried(id, beside, *carried);
+                match ledger {
+                    Some(ledger) => self.books(id, &ledger),
+                    None => self.read_ledger(id),
+                }
+                self.evaluate(id);
+            }
+            Work::Read { id, generation, ledger } => {
+                let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.generation == generation) else {
+                    return;
+                };
+                entry.ledger.reading = false;
+                let again = std::mem::take(&mut entry.ledger.read_again);
+                if let Some(ledger) = ledger {
+                    self.books(id, &ledger);
+                }
+                if again {
+                    self.read_ledger(id);
+                }
+                self.evaluate(id);
+            }
+        }
+    }
+
+    fn carried(&mut self, id: InstanceId, beside: bool, carried: Carried) {
+        let now = Instant::now();
+        let clock = self.clock(now);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Carried { ended, attempt } = carried;
+        tracing::info!(%id, attempt = attempt.id, ?ended, detail = attempt.detail.as_deref(), "attempt was carried out");
+        entry.policy.ended(clock, ended);
+        if beside && ended == Ended::Done {
+            entry.ledger.beside.push((attempt.id.clone(), now));
+        }
+        entry.attempt = (ended == Ended::Done).then(|| attempt.clone());
+        self.keep(&attempt);
+    }
+
+    /// The last attempt is judged.
+    pub(super) fn judge(&mut self, id: InstanceId, outcome: Outcome, still: Option<String>) {
+        let Some(mut attempt) = self.entries.get_mut(&id).and_then(|entry| entry.attempt.take()) else { return };
+        attempt.outcome = outcome;
+        attempt.ended_at_ms.get_or_insert_with(unix_ms);
+        if outcome == Outcome::InVain {
+            let still = still.unwrap_or_else(|| "it is not well".to_owned());
+            attempt.detail = Some(match attempt.detail.take() {
+                Some(detail) => format!("{detail}; afterwards: {still}"),
+                None => format!("afterwards: {still}"),
+            });
+        }
+        tracing::info!(%id, attempt = attempt.id, ?outcome, "attempt is judged");
+        self.keep(&attempt);
+    }
+
+    /// An attempt that nobody will see the end of.
+    pub(super) fn abandon(&mut self, entry: &mut Entry, why: &str) {
+        if let Some(attempt) = entry.attempt.take() {
+            let ended_at_ms = Some(attempt.ended_at_ms.unwrap_or_else(unix_ms));
+            self.keep(&Attempt { outcome: Outcome::InVain, ended_at_ms, detail: Some(why.to_owned()), ..attempt });
+        }
+    }
+
+    /// The end: what is being tried is not seen through.
+    pub(super) fn close(&mut self) {
+        let mut entries = std::mem::take(&mut self.entries);
+        for entry in entries.values_mut() {
+            self.abandon(entry, "the control plane ended before it could see whether this helped");
+        }
+        self.entries = entries;
+    }
+
+    fn keep(&self, attempt: &Attempt) {
+        self.store.put_attempt(attempt);
+        self.hub.events().push(Event::Attempt { attempt: attempt.clone() });
+    }
+
+    /// Has an agent's ledger read, if the agent answers.
+    pub(super) fn read_ledger(&mut self, id: InstanceId) {
+        let reads = self.reads.clone();
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(reach) = entry.reach.clone() else { return };
+        if std::mem::replace(&mut entry.ledger.reading, true) {
+            entry.ledger.read_again = true;
+            return;
+        }
+        let generation = entry.generation;
+        self.work.spawn(async move {
+            // Closed never.
+            let _place = reads.acquire().await;
+            let ledger = ledger(&reach.client, &reach.agent, &reach.breaker).await;
+            Work::Read { id, generation, ledger }
+        });
+    }
+
+    /// Takes what an agent's ledger says.
+    fn books(&mut self, id: InstanceId, ledger: &Ledger) {
+        let now = Instant::now();
+        let clock = self.clock(now);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let agent_clock_ms = entry.agent_clock_ms(now);
+        let had_none = entry.ledger.left(now) == Some(0);
+        let changed = entry.ledger.read(now, ledger, agent_clock_ms);
+        for (attempt, is_new) in &changed {
+            if *is_new && attempt.outcome != Outcome::Refused {
+                entry.policy.foreign(clock, attempt.action);
+            }
+        }
+        if had_none && entry.ledger.left(now) != Some(0) {
+            entry.policy.limit_lifted();
+        }
+        for (mut attempt, _) in changed {
+            // Whatever an agent writes there: it speaks of itself.
+            attempt.instance_id = id;
+            self.keep(&attempt);
+        }
+    }
+}
