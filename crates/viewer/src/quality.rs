@@ -282,7 +282,8 @@ impl Gauge {
     }
 
     fn find(&self, sight: &Sight<'_>) -> Option<Quality> {
-        if !sight.has_picture {
+        // Nothing is missing of a machine that is off on purpose.
+        if !sight.has_picture || sight.state == InstanceState::Stopped {
             return None;
         }
         if !matches!(sight.state, InstanceState::Live | InstanceState::Degraded) {

@@ -170,7 +170,7 @@ impl App {
 
     fn show_hud(&mut self, host: &mut dyn Host, now: Instant) {
         self.dirty.hud = false;
-        if !self.hud.any_popup_open() {
+        if !egui::Popup::is_any_open(&self.hud) {
             self.menu_at = None;
         }
         let model = self.model();

@@ -109,8 +109,9 @@ fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
         text.text(pos2(x, middle), Align2::LEFT_CENTER, line, regular(12.0), colour(DARK.accent));
     } else if let (true, Holder::Other(name)) = (tile.focused, &tile.holder) {
         let sign = text.text(pos2(x, middle), Align2::LEFT_CENTER, icon::KEYBOARD, icons(14.0), colour(DARK.accent));
-        let line = format!("{name} has the input · {} takes it", chord::TAKE);
-        text.text(pos2(sign.right() + 6.0, middle), Align2::LEFT_CENTER, line, regular(12.0), colour(DARK.accent));
+        let left = sign.right() + 6.0;
+        let galley = held_by(ui, name, limit - left);
+        text.galley(pos2(left, middle - galley.size().y / 2.0), galley, colour(DARK.accent));
     } else {
         let state = colour(DARK.state(tile.plate.state));
         let sign = state_icon(tile.plate.state);
@@ -138,6 +139,20 @@ fn plate(ui: &Ui, tile: &TileModel, out: &mut Out) {
     if icon_button(ui, spot, ("mute", id), sign, what, colour(ink), out) {
         out.asks.push(Ask::Mute(id));
     }
+}
+
+/// Who has the input and which chord takes it, as long as there is room for.
+fn held_by(ui: &Ui, name: &str, room: f32) -> std::sync::Arc<egui::Galley> {
+    let user = name.split('@').next().unwrap_or(name);
+    let short: String = user.chars().take(10).collect();
+    let lines = [
+        format!("{name} has the input · {} takes it", chord::TAKE),
+        format!("{name} · {} takes it", chord::TAKE),
+        format!("{user} · {} takes it", chord::TAKE),
+    ];
+    let lay = |line: String| ui.painter().layout_no_wrap(line, regular(12.0), colour(DARK.accent));
+    let fitting = lines.into_iter().map(lay).find(|galley| galley.size().x <= room);
+    fitting.unwrap_or_else(|| lay(format!("{short} · {}", chord::TAKE)))
 }
 
 /// How good the picture arrives, as bars; the word is told on the plate where it matters, and on hover.

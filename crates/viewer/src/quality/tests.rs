@@ -194,6 +194,8 @@ fn a_lost_one_is_lost_at_once_and_back_at_once() {
     assert_eq!(bench.live(), Some(Excellent));
     bench.look(InstanceState::Recovering, &SessionState::Connected);
     assert_eq!(bench.gauge.quality().map(|q| q.reason.as_str()), Some("recovering"));
+    bench.look(InstanceState::Stopped, &SessionState::Connected);
+    assert_eq!(bench.gauge.quality(), None);
 }
 
 #[test]
