@@ -7,12 +7,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-/// A body that must be JSON: 415 when it is not declared so, 400 when it is none, 422 when a value in it is not
+/// A body that must be a JSON object: 415 when it is not declared so, 400 when it is none, 422 when a value in it is not
 /// allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonBody<T>(pub T);
 
-/// The same, and it may be left out.
+/// The same, and it may be left out, or null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionalJson<T>(pub Option<T>);
 
@@ -30,7 +30,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for OptionalJson<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
         let (headers, body) = read(request, state).await?;
-        if body.is_empty() { Ok(Self(None)) } else { parse(&headers, &body).map(|value| Self(Some(value))) }
+        if body.is_empty() { Ok(Self(None)) } else { parse(&headers, &body).map(Self) }
     }
 }
 
@@ -49,6 +49,10 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Fai
             None => "the body needs the header `Content-Type: application/json`".to_owned(),
         };
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    // Serde would take an array's elements for a struct's fields.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is an array: expected an object"));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -100,6 +104,7 @@ mod tests {
             (JSON, r#"{"numbers":1}"#, 422, "numbers: invalid type: integer `1`, expected a sequence"),
             (JSON, r#"{"other":1}"#, 422, "unknown field `other`, expected `numbers`"),
             (JSON, "null", 422, "invalid type: null"),
+            (JSON, " [[1]]", 422, "is an array"),
             (JSON, r#"{"numbers":[1"#, 400, "EOF"),
             (JSON, r#"{"numbers":[]} x"#, 400, "trailing"),
             (JSON, "", 400, "EOF"),
@@ -123,6 +128,8 @@ mod tests {
             let read = OptionalJson::<Order>::from_request(request(kind, ""), &()).await;
             assert_eq!(read.expect("nothing"), OptionalJson(None));
         }
+        let read = OptionalJson::<Order>::from_request(request(Some("application/json"), "null"), &()).await;
+        assert_eq!(read.expect("null"), OptionalJson(None));
         let read = OptionalJson::<Order>::from_request(request(None, "{}"), &()).await;
         assert_eq!(read.expect_err("undeclared").0.status, 415);
     }

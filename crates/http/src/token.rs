@@ -134,7 +134,8 @@ impl Token {
     }
 
     /// The secret itself. To be sent, never to be logged.
-    pub(crate) fn as_str(&self) -> &str {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
