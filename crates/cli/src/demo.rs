@@ -3,6 +3,7 @@
 mod progress;
 mod viewer;
 
+use crate::client::{DEMO_API, DEMO_TOKEN};
 use crate::logging::{LoggingArgs, tell};
 use anyhow::{Context as _, bail};
 use loco_bench::CheckArgs;
@@ -95,7 +96,7 @@ async fn demo(args: &DemoArgs, logging: &LoggingArgs) -> anyhow::Result<ExitCode
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let run_dir = RunDir::create("demo")?;
-    let token_file = run_dir.path().join("token");
+    let token_file = run_dir.path().join(DEMO_TOKEN);
     Token::create_file(&token_file)?;
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
     let provider = Local::new(LocalConfig {
@@ -114,6 +115,8 @@ async fn demo(args: &DemoArgs, logging: &LoggingArgs) -> anyhow::Result<ExitCode
         recover: true,
     };
     let plane = ControlPlane::start(config, Box::new(provider)).await?;
+    // By which `loco status` and the like find it.
+    tokio::fs::write(run_dir.path().join(DEMO_API), plane.url()).await?;
     let automation = args.automation.clone().unwrap_or_else(|| run_dir.path().join("viewer.sock"));
     let session = Session { args, begun, api: plane.url().to_owned(), token_file, instances: plane.instances() };
     // The window comes up while the guests start.
@@ -214,7 +217,7 @@ impl Session<'_> {
 
     fn viewer_arguments(&self, automation: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["view".into(), "--api".into(), self.api.clone().into()];
-        arguments.extend(["--token-file".into(), self.token_file.clone().into()]);
+        arguments.extend(["--token-file".into(), self.token_file.clone().into(), "--follow".into()]);
         if self.args.check || self.args.automation.is_some() {
             arguments.extend(["--automation".into(), automation.into()]);
         }

@@ -1,5 +1,6 @@
 //! `loco`: everything without a desktop.
 
+mod client;
 mod demo;
 mod logging;
 
@@ -26,6 +27,8 @@ enum Command {
     Agent(loco_agent::AgentArgs),
     /// Measure the product beside its peers
     Bench(loco_bench::BenchArgs),
+    #[command(flatten)]
+    Client(client::ClientCommand),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::View(args) => loco_viewer::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Agent(args) => loco_agent::run(&args),
         Command::Bench(args) => bench(args),
+        Command::Client(command) => client::run(&command),
     };
     result.unwrap_or_else(|error| {
         logging::report(&error);
