@@ -82,7 +82,9 @@ impl Desk {
         let mut config = self.store.config_changes();
         let mut events = Box::pin(self.events.since(None));
         health.mark_changed();
-        config.mark_changed();
+        // Before anything is heard: what is told must find its webhooks.
+        self.configure();
+        self.hooks.adopt(self.book.open());
         if let Some(path) = self.store.moved_aside() {
             self.moved_aside(&path);
         }

@@ -113,6 +113,15 @@ impl Hooks {
         })
     }
 
+    /// Goes on with the alerts of an earlier run: they were sent when they began, and their ends will be.
+    pub(super) fn adopt<'a>(&mut self, open: impl Iterator<Item = &'a Alert>) {
+        for alert in open {
+            for hook in self.hooks.values_mut().filter(|hook| alert.severity >= hook.config.min_severity) {
+                hook.begun.insert(alert.id.clone());
+            }
+        }
+    }
+
     /// Sends an alert to those that want it.
     pub(super) fn send(&mut self, alert: &Alert) {
         let now = Instant::now();
