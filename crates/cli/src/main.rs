@@ -1,6 +1,7 @@
 //! `loco`: everything without a desktop.
 
 mod client;
+mod control;
 mod demo;
 mod logging;
 
@@ -25,20 +26,43 @@ enum Command {
     View(loco_viewer::ViewArgs),
     /// Run one guest and serve it: picture, sound, input and health over HTTP and WebRTC
     Agent(loco_agent::AgentArgs),
+    /// Watch and repair agents that someone else runs, and serve the API
+    Control(control::ControlArgs),
     /// Measure the product beside its peers
     Bench(loco_bench::BenchArgs),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
 
+// === impl Command ===
+
+impl Command {
+    /// What it is in the logs.
+    fn process(&self) -> logging::Process {
+        use logging::Process;
+        match self {
+            // Its subcommands answer one question.
+            Self::Agent(args) if args.command.is_some() => Process::Question,
+            Self::Agent(args) => Process::agent(args.instance.index()),
+            Self::Demo(_) => Process::Desktop("demo".to_owned()),
+            Self::View(_) => Process::Desktop("view".to_owned()),
+            Self::Control(_) => Process::Server("control".to_owned()),
+            Self::Bench(_) => Process::Desktop("bench".to_owned()),
+            Self::Client(_) => Process::Question,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::init(&cli.logging, matches!(cli.command, Command::Agent(_)));
+    // Held until everything is said.
+    let _log_files = logging::init(&cli.logging, &cli.command.process());
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args, &cli.logging),
         // The window system wants the process's first thread.
         Command::View(args) => loco_viewer::run(args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Agent(args) => loco_agent::run(&args),
+        Command::Control(args) => control::run(args),
         Command::Bench(args) => bench(args),
         Command::Client(command) => client::run(&command),
     };
