@@ -80,7 +80,7 @@ pub(super) async fn get_history(
     let step = if step == 0 { 0 } else { step.max((to - from).div_ceil(MAX_POINTS)) };
     let store = shared.store.clone();
     let read = tokio::task::spawn_blocking(move || store.history(id, metric.name, from, to, step)).await;
-    Ok(Json(read.map_err(broken)??))
+    Ok(Json(read.map_err(|error| broken(&error))??))
 }
 
 /// Where an instance's metrics go
@@ -92,7 +92,7 @@ pub(super) async fn get_trends(State(shared): State<Shared>, Id(id): Id) -> Resu
     known(&shared, id)?;
     let store = shared.store.clone();
     let read = tokio::task::spawn_blocking(move || store.trends(id, unix_ms())).await;
-    Ok(Json(read.map_err(broken)?))
+    Ok(Json(read.map_err(|error| broken(&error))?))
 }
 
 /// Alerts
@@ -119,6 +119,6 @@ fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-fn broken(error: tokio::task::JoinError) -> ApiError {
+fn broken(error: &tokio::task::JoinError) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
