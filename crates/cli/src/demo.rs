@@ -153,9 +153,7 @@ fn agent_arguments(args: &DemoArgs, logging: &LoggingArgs) -> Vec<OsString> {
     if let Some(mode) = &args.mode {
         option("--mode", mode);
     }
-    if let Some(filter) = &logging.log {
-        option("--log", filter);
-    }
+    arguments.extend(logging.for_children());
     arguments
 }
 
