@@ -23,7 +23,8 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
     let size = *agent.size.borrow();
     let sender = agent.sender.stats();
     let sound = agent.sound.stats();
-    let faults = faults(agent, &sender);
+    let stuck = agent.heart.stuck(agent.sender.encoder_busy_for());
+    let faults = faults(agent, &sender, stuck.clone());
     let overall_status = overall(&status, size.is_some(), liveness.frozen == Some(true), !faults.is_empty());
     let has_display = matches!(status.state, GuestState::Running | GuestState::Paused);
     HealthReport {
@@ -48,11 +49,11 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
                 frames_encoded: sender.frames_encoded,
                 bytes_encoded: sender.encoded_bytes,
                 encoder: sender.encoder.map(|encoder| encoder.name().to_owned()),
+                encoder_fault: sender.fault.clone(),
                 display: has_display.then(|| "dbus".to_owned()),
                 // There is no VNC server.
                 vnc_available: None,
                 vnc_port: None,
-                ..VideoHealth::default()
             },
             audio: AudioHealth {
                 audio_backend: agent.has_sound.then(|| "dbus".to_owned()),
@@ -70,11 +71,11 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
             viewers: viewers(agent),
             frozen: liveness.frozen,
             frozen_reason: liveness.reason,
+            agent_stuck: stuck,
             faults,
             // The card's cable is plugged into nothing that could be counted yet.
             network: NetworkHealth { mode: agent.has_network.then(|| "none".to_owned()), ..NetworkHealth::default() },
             usage: agent.usage.health().borrow().clone(),
-            ..DeepHealth::default()
         },
         timestamp_ms: unix_ms(SystemTime::now()).unwrap_or(0),
     }
@@ -139,9 +140,8 @@ fn qemu_healthy(state: GuestState) -> Option<bool> {
 }
 
 /// What the agent itself sees to be wrong, beside the guest's own state.
-fn faults(agent: &Agent, sender: &SenderStats) -> Vec<String> {
+fn faults(agent: &Agent, sender: &SenderStats, stuck: Option<String>) -> Vec<String> {
     let encoder = sender.fault.as_ref().map(|fault| format!("no picture for the viewers: {fault}"));
-    let stuck = agent.heart.stuck(agent.sender.encoder_busy_for());
     [stuck, encoder, agent.repair.book.fault().borrow().clone()].into_iter().flatten().collect()
 }
 

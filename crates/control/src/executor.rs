@@ -11,8 +11,8 @@ use reqwest::{Method, StatusCode, header};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a remedy may take: QEMU is ended, what was seen is saved, QEMU is started.
-const REMEDY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a remedy may take: what can be seen is saved, QEMU is ended and started, its picture is waited for.
+const REMEDY_TIMEOUT: Duration = Duration::from_secs(90);
 /// An order whose answer was lost is given again: its id makes it one attempt.
 const TRIES: u32 = 3;
 /// Pause before the second try; doubled for the third.

@@ -5,7 +5,9 @@ mod bucket;
 mod metrics;
 mod query;
 
+use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 pub(crate) use bucket::Bucket;
 pub use metrics::{METRICS, Metric};
@@ -38,11 +40,14 @@ impl Tier {
     }
 }
 
-/// The names of all metrics, as a schema.
-pub(crate) fn metric_names() -> Schema {
-    ObjectBuilder::new()
-        .schema_type(SchemaType::new(Type::String))
-        .enum_values(Some(METRICS.iter().map(|metric| metric.name)))
-        .build()
-        .into()
+/// The name of a metric, as a schema.
+pub(crate) struct MetricName;
+
+impl PartialSchema for MetricName {
+    fn schema() -> RefOr<Schema> {
+        let names = METRICS.iter().map(|metric| metric.name);
+        ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).enum_values(Some(names)).into()
+    }
 }
+
+impl ToSchema for MetricName {}

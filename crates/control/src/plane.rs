@@ -133,6 +133,11 @@ impl ControlPlane {
                 tracing::error!("a task of the control plane broke: {error}");
             }
         }
+        let store = self.hub.store().clone();
+        // Its thread writes; only that is waited for.
+        if !tokio::task::spawn_blocking(move || store.flush()).await.unwrap_or(false) {
+            tracing::warn!("what was last to be remembered could not be written");
+        }
     }
 }
 

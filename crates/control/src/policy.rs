@@ -242,8 +242,7 @@ impl Policy {
             self.stage = Stage::Settling { faulty_until, well_since: Some(since) };
             return Step::Wait(Some(since + WELL_FOR));
         }
-        // An agent that is being started again is on its way, as a guest is.
-        let is_starting = verdict.faults.iter().all(|fault| fault.kind == FaultKind::AgentEnded);
+        let is_starting = verdict.faults.iter().all(|fault| fault.kind.is_passing());
         let until = if is_starting { faulty_until + START_PATIENCE } else { faulty_until };
         if now >= until {
             self.stage = Stage::Watching;

@@ -65,6 +65,9 @@ pub struct DeepHealth {
     /// How that was found, for a person; null while it is not frozen.
     #[serde(default)]
     pub frozen_reason: Option<String>,
+    /// Which of the agent's own loops gives no sign of life; null while all do.
+    #[serde(default)]
+    pub agent_stuck: Option<String>,
     /// What else the agent itself sees to be wrong, one line each.
     #[serde(default)]
     pub faults: Vec<String>,
@@ -152,6 +155,9 @@ pub struct VideoHealth {
     pub encoder: Option<String>,
     /// Display backend in use: `dbus`.
     pub display: Option<String>,
+    /// Why nothing can be encoded; null while it can.
+    #[serde(default)]
+    pub encoder_fault: Option<String>,
     /// A VNC server can be connected to; null where there is none.
     #[serde(default)]
     pub vnc_available: Option<bool>,

@@ -27,6 +27,7 @@ pub struct AlertsConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Webhook {
     /// Its name, in logs and metrics.
+    #[schema(max_length = 64, pattern = "\\S")]
     pub name: String,
     /// `http://…` or `https://…`. It may be a secret itself: it is never logged, and shown without its path; a URL that
     /// is set as it was shown stays what it was.

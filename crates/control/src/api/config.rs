@@ -8,6 +8,7 @@ use crate::checks::ChecksConfig;
 use crate::store::{ConfigName, HistoryConfig, RecoveryConfig, UnknownConfig, UseConfig};
 use axum::Json;
 use axum::extract::State;
+use loco_http::body::with_whole_numbers;
 use loco_http::{Failure, JsonBody};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ fn shown(shared: &Shared, name: ConfigName) -> Json<Value> {
 }
 
 fn set(shared: &Shared, name: ConfigName, value: Value) -> Result<Json<Value>, ApiError> {
-    shared.store.set_config(name, value)?;
+    shared.store.set_config(name, with_whole_numbers(value))?;
     Ok(shown(shared, name))
 }
 

@@ -31,7 +31,7 @@ pub(super) struct EventsQuery {
 #[utoipa::path(get, path = "/api/events", tag = "events",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that was got")),
     responses(
-        (status = 200, description = "Events until the client or the server ends", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events until the client or the server ends", body = ServerSentEvent, content_type = "text/event-stream"),
         (status = 400, description = "A value of the query is not allowed")))]
 pub(super) async fn follow_events(
     State(shared): State<Shared>,
@@ -42,6 +42,19 @@ pub(super) async fn follow_events(
     let events = shared.hub.events().since(last_event_id(&headers));
     let events = events.map(|(number, event)| (number, event.name(), event)).take_until(end);
     Ok(numbered_event_response(events, shared.stop))
+}
+
+/// One event of a stream.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its schema is of interest")]
+pub(super) struct ServerSentEvent {
+    /// Its number, where the stream can be resumed.
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// Its name.
+    event: String,
+    /// JSON: an `Event` here, a `LogLine` of a log.
+    data: String,
 }
 
 /// Ends after so many seconds, if any.

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::error::ApiError;
 use super::params::{Asked, Id, at_most};
-use crate::history::{MAX_POINTS, METRICS, metric_names};
+use crate::history::{MAX_POINTS, METRICS, MetricName};
 use crate::hub::{HubError, unix_ms};
 use axum::Json;
 use axum::extract::State;
@@ -24,7 +24,7 @@ const MAX_ALERTS: u64 = 200;
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryQuery {
     /// Which metric.
-    #[param(schema_with = metric_names, required = true)]
+    #[param(inline, value_type = MetricName)]
     metric: String,
     /// Begin, in milliseconds since 1970 UTC; an hour before the end when left out.
     #[param(maximum = 8_640_000_000_000_000u64)]

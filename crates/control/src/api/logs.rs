@@ -3,7 +3,7 @@
 use super::Shared;
 use super::agents::Agent;
 use super::error::ApiError;
-use super::events::bound;
+use super::events::{ServerSentEvent, bound};
 use super::params::{Asked, Id, Params, at_most, instance, name};
 use axum::Json;
 use axum::extract::State;
@@ -45,7 +45,7 @@ pub(super) struct LogsQuery {
 #[utoipa::path(get, path = "/api/logs/{id}", tag = "events", params(("id" = InstanceId, Path), LogsQuery),
     responses(
         (status = 200, description = "The lines, or events that tell them", content(
-            (Vec<LogLine> = "application/json"), (String = "text/event-stream"))),
+            (Vec<LogLine> = "application/json"), (ServerSentEvent = "text/event-stream"))),
         (status = 400, description = "A value of the query is not allowed"),
         (status = 404, description = "There is no such instance"),
         (status = 502, description = "The agent does not answer"),
@@ -84,7 +84,7 @@ pub(super) async fn get_logs(
     params(
         ("id" = InstanceId, Path),
         ("attempt" = String, Path, pattern = "^[A-Za-z0-9_-]{1,64}$", description = "The attempt's id"),
-        ("file" = EvidenceFile, Path, description = "Which of its files")),
+        ("file" = inline(EvidenceFile), Path, description = "Which of its files")),
     responses(
         (status = 200, description = "The file", content(
             (Vec<u8> = "image/png"), (Object = "application/json"), (String = "text/plain"))),

@@ -26,6 +26,7 @@ pub struct ChecksConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Check {
     /// Its name.
+    #[schema(max_length = 64, pattern = "\\S")]
     pub name: String,
     /// What it looks at.
     pub probe: Probe,
@@ -73,7 +74,7 @@ pub enum Probe {
     /// A metric of the history stays within a limit.
     Metric {
         /// Its name.
-        #[schema(schema_with = crate::history::metric_names)]
+        #[schema(inline, value_type = crate::history::MetricName)]
         metric: String,
         /// With `value`: what is wrong.
         op: Comparison,

@@ -12,6 +12,10 @@ pub enum FaultKind {
     AgentFailed,
     /// The agent should be there and does not answer.
     AgentSilent,
+    /// The agent answers, and a part of it hangs.
+    AgentStuck,
+    /// QEMU ended unasked; its agent starts it again.
+    GuestEnded,
     /// The guest was started several times in vain.
     GuestFailed,
     /// The guest does not get past its start.
@@ -24,6 +28,8 @@ pub enum FaultKind {
     DisplayGone,
     /// The guest runs, and its sound cannot be had.
     SoundGone,
+    /// The agent cannot encode the picture.
+    EncoderFault,
     /// QEMU takes more CPU than it may.
     CpuOver,
     /// QEMU takes more memory than it should.
@@ -48,16 +54,19 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::AgentEnded,
         Self::AgentFailed,
         Self::AgentSilent,
+        Self::AgentStuck,
+        Self::GuestEnded,
         Self::GuestFailed,
         Self::GuestStuck,
         Self::Frozen,
         Self::QemuSilent,
         Self::DisplayGone,
         Self::SoundGone,
+        Self::EncoderFault,
         Self::CpuOver,
         Self::MemoryOver,
         Self::AgentMemoryOver,
@@ -78,12 +87,15 @@ impl FaultKind {
             Self::SessionFailed | Self::DecoderFault => FailureClass::Client,
             Self::AgentEnded
             | Self::AgentFailed
+            | Self::AgentStuck
+            | Self::GuestEnded
             | Self::GuestFailed
             | Self::GuestStuck
             | Self::Frozen
             | Self::QemuSilent
             | Self::DisplayGone
             | Self::SoundGone
+            | Self::EncoderFault
             | Self::CpuOver
             | Self::MemoryOver
             | Self::AgentMemoryOver
@@ -99,6 +111,8 @@ impl FaultKind {
             Self::AgentEnded
             | Self::AgentFailed
             | Self::AgentSilent
+            | Self::AgentStuck
+            | Self::GuestEnded
             | Self::GuestFailed
             | Self::GuestStuck
             | Self::Frozen
@@ -106,6 +120,7 @@ impl FaultKind {
             | Self::DisplayGone
             | Self::Unwell => OverallStatus::Unhealthy,
             Self::SoundGone
+            | Self::EncoderFault
             | Self::CpuOver
             | Self::MemoryOver
             | Self::AgentMemoryOver
@@ -125,13 +140,12 @@ impl FaultKind {
             // Found by who has waited already: the agent, or the limits of a start.
             Self::GuestFailed | Self::GuestStuck | Self::Frozen | Self::DisplayGone => 0,
             Self::SegmentDown | Self::QemuSilent => 3_000,
-            Self::SoundGone | Self::DecoderFault => 5_000,
-            Self::SessionFailed => 10_000,
-            Self::SegmentErrors | Self::Unwell | Self::PathLoss => 15_000,
-            // Its owner restarts one that ended, and a network's hiccup is over by then.
-            Self::AgentSilent => 20_000,
+            Self::SoundGone | Self::EncoderFault | Self::DecoderFault => 5_000,
+            // Its owner restarts one that ended at once, and a network's hiccup is over by then.
+            Self::SessionFailed | Self::AgentSilent => 10_000,
+            Self::AgentStuck | Self::SegmentErrors | Self::Unwell | Self::PathLoss => 15_000,
             Self::CpuOver | Self::MemoryOver | Self::AgentMemoryOver => 60_000,
-            Self::AgentEnded | Self::AgentFailed | Self::Worse => 0,
+            Self::AgentEnded | Self::AgentFailed | Self::GuestEnded | Self::Worse => 0,
         }
     }
 
@@ -140,7 +154,7 @@ impl FaultKind {
     pub const fn remedies(self) -> &'static [Remedy] {
         use Remedy::{LowerQuality, ResetDisplay, ResetNetwork, ResetSound, RestartAgent, RestartQemu, RestartStream};
         match self {
-            Self::AgentSilent | Self::AgentMemoryOver => &[RestartAgent],
+            Self::AgentSilent | Self::AgentStuck | Self::AgentMemoryOver => &[RestartAgent],
             Self::GuestFailed
             | Self::GuestStuck
             | Self::Frozen
@@ -150,10 +164,17 @@ impl FaultKind {
             | Self::Unwell => &[RestartQemu, RestartAgent],
             Self::DisplayGone => &[ResetDisplay, RestartQemu, RestartAgent],
             Self::SoundGone => &[ResetSound, RestartQemu, RestartAgent],
+            Self::EncoderFault => &[RestartStream, RestartAgent],
             Self::SegmentDown | Self::SegmentErrors => &[ResetNetwork, RestartStream],
             Self::SessionFailed | Self::DecoderFault => &[RestartStream, LowerQuality],
-            Self::AgentEnded | Self::AgentFailed | Self::Worse | Self::PathLoss => &[],
+            Self::AgentEnded | Self::AgentFailed | Self::GuestEnded | Self::Worse | Self::PathLoss => &[],
         }
+    }
+
+    /// Whether it is over in a moment: what ended is being started again.
+    #[must_use]
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::AgentEnded | Self::GuestEnded)
     }
 
     /// Where it stands among faults that are repaired one after the other: the network's first, then the machine's.

@@ -292,6 +292,7 @@ fn recommendation(faults: &[Fault]) -> Option<String> {
     let first = faults.first()?;
     let text = match (first.kind, first.remedies.first()) {
         (FaultKind::AgentEnded, _) => "wait: its agent is being started again".to_owned(),
+        (FaultKind::GuestEnded, _) => "wait: its agent starts QEMU again".to_owned(),
         (FaultKind::AgentFailed, _) => format!("its agent cannot be started; remove the cause: {}", first.text),
         (FaultKind::AgentSilent, _) => {
             "see whether its machine is on and can be reached; else restart its agent".to_owned()

@@ -16,13 +16,19 @@ pub(super) fn word(report: &HealthReport, observed: &Observed<'_>) -> (InstanceS
             let text = format!("guest has been starting for {} s", observed.waiting_ms / 1_000);
             (Failed, Some(text.clone()), vec![Fault::new(FaultKind::GuestStuck, text)])
         }
+        // Its agent says why only of one that ended unasked.
+        "starting" if health.guest_restarts > 0 && health.guest_reason.is_some() => {
+            let text = said("QEMU ended");
+            (Recovering, Some(text.clone()), vec![Fault::new(FaultKind::GuestEnded, text)])
+        }
         "starting" => (beginning, Some(said("guest is starting")), Vec::new()),
         "running" => {
             let faults = running(report, observed);
             let shows = health.video.display_active == Some(true);
             // One that shows its picture works somehow, whatever its agent thinks of it.
+            let works_somehow = |kind| shows && matches!(kind, FaultKind::Unwell | FaultKind::AgentStuck);
             let is_dead = |fault: &&Fault| {
-                fault.kind.severity() == OverallStatus::Unhealthy && !(shows && fault.kind == FaultKind::Unwell)
+                fault.kind.severity() == OverallStatus::Unhealthy && !works_somehow(fault.kind)
             };
             let dead = faults.iter().find(is_dead);
             match dead {
@@ -48,7 +54,9 @@ pub(super) fn word(report: &HealthReport, observed: &Observed<'_>) -> (InstanceS
 /// What is wrong with a guest that should run.
 fn running(report: &HealthReport, observed: &Observed<'_>) -> Vec<Fault> {
     let health = &report.deep_health;
-    let mut faults = machine(health, observed);
+    let stuck = health.agent_stuck.as_ref();
+    let mut faults: Vec<Fault> = stuck.map(|text| Fault::new(FaultKind::AgentStuck, text.clone())).into_iter().collect();
+    faults.extend(machine(health, observed));
     faults.extend(amounts(health, observed.limits));
     faults.extend(network(health, observed));
     if faults.iter().all(|fault| fault.kind == FaultKind::PathLoss) {
@@ -74,6 +82,9 @@ fn machine(health: &DeepHealth, observed: &Observed<'_>) -> Vec<Fault> {
     }
     if health.audio.sound_active == Some(false) || health.audio.pulse_running == Some(false) {
         faults.push(Fault::new(FaultKind::SoundGone, "guest runs and its sound cannot be had"));
+    }
+    if let Some(fault) = &health.video.encoder_fault {
+        faults.push(Fault::new(FaultKind::EncoderFault, format!("no picture for the viewers: {fault}")));
     }
     faults
 }

@@ -177,7 +177,11 @@ fn guests() {
             ("stopped by its owner, agent lost", |c| { c.phase = Phase::Stopped; c.lost(99_000); }, Stopped, Class::None, Healthy, &[], ""),
             // Starting.
             ("starting again", |c| c.guest("starting"), Recovering, Class::None, Unknown, &[], "starting"),
-            ("starting, and why", |c| { c.guest("starting"); c.health().guest_reason = Some("QEMU exited: restarting".into()); }, Recovering, Class::None, Unknown, &[], "QEMU exited"),
+            ("starting, and what for", |c| { c.guest("starting"); c.health().guest_reason = Some("QEMU is looked for".into()); }, Recovering, Class::None, Unknown, &[], "looked for"),
+            ("ended and starting", |c| { c.guest("starting"); c.health().guest_restarts = 1; c.health().guest_reason = Some("QEMU was killed".into()); }, Recovering, Class::Qemu, Unhealthy, &[Kind::GuestEnded], "killed"),
+            ("ended for the first time and starting", |c| { c.was_live = false; c.guest("starting"); c.health().guest_restarts = 1; c.health().guest_reason = Some("QEMU was killed".into()); }, Recovering, Class::Qemu, Unhealthy, &[Kind::GuestEnded], "killed"),
+            ("agent stuck", |c| c.health().agent_stuck = Some("the agent's timers".into()), Degraded, Class::Qemu, Unhealthy, &[Kind::AgentStuck], "timers"),
+            ("encoder broken", |c| { c.overall(OverallStatus::Degraded); c.health().video.encoder_fault = Some("no x264".into()); }, Degraded, Class::Qemu, OverallStatus::Degraded, &[Kind::EncoderFault], "no x264"),
             ("starting for 59 s", |c| { c.guest("starting"); c.waiting_ms = 59_999; }, Recovering, Class::None, Unknown, &[], "starting"),
             ("starting for a minute", |c| { c.guest("starting"); c.waiting_ms = 60_000; }, Failed, Class::Qemu, Unhealthy, &[Kind::GuestStuck], "60 s"),
             ("first picture not yet", |c| { c.was_shown = false; c.no_picture(29_999); }, Recovering, Class::None, Unknown, &[], "picture yet"),
