@@ -65,7 +65,7 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
                 pulse_running: None,
                 audio_devices: None,
                 alsa_devices: None,
-                ..AudioHealth::default()
+                sound_active: agent.guest.hears().borrow().filter(|_| has_display && agent.has_sound),
             },
             performance: agent.sampler.performance(status.pid),
             viewers: viewers(agent),
@@ -88,6 +88,7 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
         agent: Arc<Agent>,
         guest: watch::Receiver<GuestStatus>,
         liveness: watch::Receiver<Liveness>,
+        hears: watch::Receiver<Option<bool>>,
         usage: watch::Receiver<UseHealth>,
         ledger: watch::Receiver<Option<String>>,
         size: watch::Receiver<Option<loco_model::Size>>,
@@ -96,6 +97,7 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
     let mut following = Following {
         guest: agent.status.clone(),
         liveness: agent.liveness.clone(),
+        hears: agent.guest.hears(),
         usage: agent.usage.health(),
         ledger: agent.repair.book.fault(),
         size: agent.size.clone(),
@@ -105,6 +107,7 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
     // Seen from here on, and only then reported: a change in between is told twice rather than not at all.
     following.guest.mark_unchanged();
     following.liveness.mark_unchanged();
+    following.hears.mark_unchanged();
     following.usage.mark_unchanged();
     following.ledger.mark_unchanged();
     following.size.mark_unchanged();
@@ -118,6 +121,7 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
         tokio::select! {
             Ok(()) = following.guest.changed() => {}
             Ok(()) = following.liveness.changed() => {}
+            Ok(()) = following.hears.changed() => {}
             Ok(()) = following.usage.changed() => {}
             Ok(()) = following.ledger.changed() => {}
             Ok(()) = following.size.changed() => {}

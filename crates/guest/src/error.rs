@@ -107,12 +107,12 @@ pub enum GuestError {
         detail: String,
     },
     /// QEMU did not answer in time.
-    #[error("QEMU did not answer {command} within {seconds} s")]
+    #[error("QEMU did not answer {command} within {patience:?}")]
     TimedOut {
         /// The command.
         command: &'static str,
         /// How long was waited.
-        seconds: u64,
+        patience: std::time::Duration,
     },
     /// A snapshot's name that QEMU or a file system would misread.
     #[error("refused snapshot name {0:?}: 1 to 64 letters, digits, '-', '_' or '.', not starting with '-' or '.'")]

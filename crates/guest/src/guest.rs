@@ -168,6 +168,12 @@ impl Guest {
         self.liveness.clone()
     }
 
+    /// Whether its sound can be had; `None` where it has none, and before its QEMU is attached.
+    #[must_use]
+    pub fn hears(&self) -> watch::Receiver<Option<bool>> {
+        self.shared.hears.subscribe()
+    }
+
     /// What is known of each of its QEMUs that ended unasked. There is one reader: later calls return `None`.
     #[must_use]
     pub fn ends(&self) -> Option<mpsc::UnboundedReceiver<End>> {
@@ -236,9 +242,10 @@ impl Guest {
     /// # Errors
     /// When the guest was ended.
     pub async fn restart(&self) -> Result<(), GuestError> {
-        let (done, taken) = tokio::sync::oneshot::channel();
-        self.order(Order::Restart(done));
-        taken.await.map_err(|_| GuestError::Ended)?;
+        let (begun, answer) = tokio::sync::oneshot::channel();
+        let hangs = self.liveness.borrow().frozen == Some(true);
+        self.order(Order::Restart { hangs, begun });
+        answer.await.map_err(|_| GuestError::Ended)?;
         self.wait_for(|status| !matches!(status.state, GuestState::Starting | GuestState::Stopping)).await.map(drop)
     }
 

@@ -108,7 +108,7 @@ impl Qmp {
                 Err(GuestError::Refused { command: C::NAME, detail: error.to_string() })
             }
             Ok(Err(_)) => Err(GuestError::Ended),
-            Err(_) => Err(GuestError::TimedOut { command: C::NAME, seconds: patience.as_secs() }),
+            Err(_) => Err(GuestError::TimedOut { command: C::NAME, patience }),
         }
     }
 
@@ -197,7 +197,7 @@ impl Qmp {
         };
         tokio::select! {
             done = tokio::time::timeout(JOB_PATIENCE, concluded) => {
-                done.map_err(|_| GuestError::TimedOut { command, seconds: JOB_PATIENCE.as_secs() })??;
+                done.map_err(|_| GuestError::TimedOut { command, patience: JOB_PATIENCE })??;
             }
             () = self.closed() => return Err(GuestError::Ended),
         }

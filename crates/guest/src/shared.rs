@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) wholes: watch::Sender<u64>,
     /// Counts the attachments to the guest's sound.
     pub(crate) sounds: watch::Sender<u64>,
+    /// Whether QEMU's sound reaches us; `None` where it is not asked for, or no QEMU is attached yet.
+    pub(crate) hears: watch::Sender<Option<bool>>,
     /// Orders to attach anew: whoever holds the display, or the sound, does it.
     pub(crate) redisplay: Notify,
     pub(crate) resound: Notify,
@@ -66,6 +68,7 @@ impl Shared {
             sign: Mutex::default(),
             wholes: watch::Sender::new(0),
             sounds: watch::Sender::new(0),
+            hears: watch::Sender::new(None),
             redisplay: Notify::new(),
             resound: Notify::new(),
             sent: AtomicU64::new(0),

@@ -25,8 +25,8 @@ use tokio::time::Instant;
 pub(crate) enum Order {
     /// A target, and how long powering down may take.
     Target(Target, Duration),
-    /// End QEMU and start it again; answered when that was begun.
-    Restart(oneshot::Sender<()>),
+    /// End QEMU and start it again; answered when that was begun. One that is known to hang is not asked to quit before.
+    Restart { hangs: bool, begun: oneshot::Sender<()> },
     /// Only answer: a sign of life of the supervisor.
     Ping(oneshot::Sender<()>),
 }
@@ -123,12 +123,14 @@ impl Supervisor {
                     self.take(Event::Target(target)).await;
                 }
                 Woken::Order(Some(Order::Ping(answer))) => drop(answer.send(())),
-                Woken::Order(Some(Order::Restart(taken))) => {
-                    self.ask_to_quit().await;
+                Woken::Order(Some(Order::Restart { hangs, begun })) => {
+                    if !hangs {
+                        self.ask_to_quit().await;
+                    }
                     self.set_reason(Some("restarted on demand".to_owned()));
                     self.take(Event::Restart).await;
                     // No one may be waiting.
-                    let _ = taken.send(());
+                    let _ = begun.send(());
                 }
                 Woken::Attached(Ok(machine)) => self.attached(machine).await,
                 // Its end is then the event.

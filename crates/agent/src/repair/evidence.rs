@@ -19,6 +19,8 @@ pub(crate) const FILES: [(&str, &str); 3] =
     [("screenshot.png", "image/png"), ("qmp.json", "application/json"), ("log.txt", "text/plain; charset=utf-8")];
 /// How long QEMU is given to say how it is.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same when it is known to hang: time that its repair would wait.
+const HANGS: Duration = Duration::from_millis(100);
 /// Lines of the agent's own log.
 const LOG_LINES: usize = 100;
 
@@ -43,7 +45,8 @@ pub(crate) fn is_name(text: &str) -> bool {
 impl Evidence {
     /// How it is now.
     pub(crate) async fn now(agent: &Agent) -> Self {
-        let said = match agent.guest.query_status(PATIENCE).await {
+        let hangs = agent.liveness.borrow().frozen == Some(true);
+        let said = match agent.guest.query_status(if hangs { HANGS } else { PATIENCE }).await {
             Ok(status) => json!({ "status": status }),
             Err(error) => json!({ "error": error.to_string() }),
         };

@@ -8,7 +8,7 @@ use std::fs;
 const ENCODER: &str = "encoder";
 
 /// The processors that were there at the start, and those that an instance that nobody uses is left.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Affinity {
     all: Option<CpuSet>,
     few: Option<CpuSet>,
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn another_process_is_narrowed_and_gets_all_back() {
         let affinity = Affinity::new();
-        let (Some(all), Some(few)) = (affinity.all.clone(), affinity.few.clone()) else { return };
+        let (Some(all), Some(few)) = (affinity.all, affinity.few) else { return };
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
         let id = child.id();
         let now = || sched_getaffinity(Pid::from_raw(id.cast_signed())).expect("it lives");

@@ -11,7 +11,8 @@ use super::scope::Scope;
 enum Means {
     Group(OwnGroup),
     Scope(Scope),
-    Affinity(Affinity),
+    /// Fewer of them.
+    Affinity,
     /// There is no way.
     None,
 }
@@ -39,9 +40,9 @@ impl Cpu {
             let means = self.find(qemu).await;
             tracing::info!(how = means.as_str(), "nobody uses this instance: its processors are given away");
             self.given = Some((qemu, means));
-        } else if let Some((_, Means::Affinity(affinity))) = &self.given {
+        } else if let Some((_, Means::Affinity)) = &self.given {
             // Threads come and go.
-            affinity.narrow(qemu);
+            self.affinity.narrow(qemu);
         }
         self.given.as_ref().map_or("none", |(_, means)| means.as_str())
     }
@@ -55,7 +56,7 @@ impl Cpu {
         {
             return Means::Scope(scope);
         }
-        if self.affinity.narrow(qemu) { Means::Affinity(self.affinity.clone()) } else { Means::None }
+        if self.affinity.narrow(qemu) { Means::Affinity } else { Means::None }
     }
 
     /// Takes them back; nothing, when they are not given away.
@@ -64,7 +65,7 @@ impl Cpu {
         match means {
             Means::Group(group) => group.restore(),
             Means::Scope(scope) => scope.restore().await,
-            Means::Affinity(affinity) => affinity.restore(qemu),
+            Means::Affinity => self.affinity.restore(qemu),
             Means::None => {}
         }
         tracing::info!("this instance has its processors again");
@@ -75,7 +76,7 @@ impl Means {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Group(_) | Self::Scope(_) => "cgroup",
-            Self::Affinity(_) => "affinity",
+            Self::Affinity => "affinity",
             Self::None => "none",
         }
     }

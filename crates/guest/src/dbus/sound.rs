@@ -7,6 +7,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 use zbus::message::Message;
 use zbus::names::MemberName;
 use zbus::{Connection, Fd, MessageStream};
@@ -15,6 +16,8 @@ use zbus::{Connection, Fd, MessageStream};
 const FORMAT: SoundFormat = SoundFormat { rate_hz: 48_000, channels: 2 };
 /// Peers of the bus that listeners of sound are, from this number on; those of the picture begin at 10.
 const FIRST_PEER: u32 = 1_000_000;
+/// A QEMU that ends hangs up too, and is known to have ended by then: its sound is not told to be gone.
+const HANG_UP: Duration = Duration::from_millis(500);
 /// Samples in the longest piece taken at once: one second. QEMU sends 480 to 1024 frames.
 const MAX_SAMPLES: usize = 96_000;
 
@@ -54,13 +57,18 @@ pub(super) async fn register(bus: &Connection, number: u32) -> zbus::Result<Mess
 pub(super) async fn keep(bus: Connection, first: MessageStream, shared: Arc<Shared>) {
     let mut messages = first;
     let mut number = 0;
+    shared.hears.send_replace(Some(true));
     // An order that was meant for an earlier QEMU.
     let _ = shared.resound.notified().now_or_never();
     loop {
         tokio::select! {
             () = serve(messages, Arc::clone(&shared)) => {
                 tracing::debug!("sound: QEMU has hung up");
-                shared.resound.notified().await;
+                let ordered = shared.resound.notified();
+                if tokio::time::timeout(HANG_UP, ordered).await.is_err() {
+                    shared.hears.send_replace(Some(false));
+                    shared.resound.notified().await;
+                }
             }
             () = shared.resound.notified() => {}
         }
@@ -70,11 +78,13 @@ pub(super) async fn keep(bus: Connection, first: MessageStream, shared: Arc<Shar
                 Ok(next) => break next,
                 Err(error) => {
                     tracing::warn!(%error, "sound: QEMU does not take another listener");
+                    shared.hears.send_replace(Some(false));
                     shared.resound.notified().await;
                 }
             }
         };
         shared.sounds.send_modify(|count| *count += 1);
+        shared.hears.send_replace(Some(true));
     }
 }
 

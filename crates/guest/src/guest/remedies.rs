@@ -155,6 +155,6 @@ async fn another(mut count: watch::Receiver<u64>, patience: Duration, command: &
     match tokio::time::timeout(patience, count.changed()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(GuestError::Ended),
-        Err(_) => Err(GuestError::TimedOut { command, seconds: patience.as_secs() }),
+        Err(_) => Err(GuestError::TimedOut { command, patience }),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::registers;
 use super::{Finding, Judge, Liveness};
+use crate::error::GuestError;
 use crate::qmp::Qmp;
 use crate::shared::Shared;
 use crate::status::{GuestState, GuestStatus};
@@ -24,7 +25,8 @@ const STEP: Duration = Duration::from_millis(250);
 /// Longer than any silence that is waited for: the question stays open for as long as QEMU lives.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
-type Answer = Pin<Box<dyn Future<Output = Result<String, crate::error::GuestError>> + Send>>;
+/// What QEMU was asked, and has not answered yet.
+type Asked<T> = Pin<Box<dyn Future<Output = Result<T, GuestError>> + Send>>;
 
 /// Follows a guest over all of its QEMUs, until its supervisor is gone.
 pub(crate) async fn watch(
@@ -80,7 +82,7 @@ impl Look<'_> {
     /// Looks again and again, until the process is gone.
     async fn on(self) {
         let mut judge = Judge::default();
-        let mut asked: Option<Answer> = None;
+        let mut asked: Option<Asked<String>> = None;
         let mut silence = Silence::default();
         // The threads of its processors do not change: ours have a fixed number of them.
         let mut threads = self.threads();
@@ -102,7 +104,7 @@ impl Look<'_> {
             let finding = match answered {
                 Some(answer) => {
                     asked = None;
-                    if matches!(answer, Err(crate::error::GuestError::Ended)) {
+                    if matches!(answer, Err(GuestError::Ended)) {
                         return;
                     }
                     let text = answer.unwrap_or_default();
@@ -159,20 +161,20 @@ impl Look<'_> {
         self.shared.last_sign().is_some_and(|at| at.elapsed() < DREW_LATELY)
     }
 
-    fn ask(&self) -> Answer {
+    fn ask(&self) -> Asked<String> {
         let qmp = self.qmp.clone();
         let command = qmp::human_monitor_command { cpu_index: None, command_line: "info registers -a".to_owned() };
         Box::pin(async move {
             match qmp.execute(command, FOR_EVER).await {
                 // Without registers, but an answer.
-                Err(crate::error::GuestError::Refused { .. }) => Ok(String::new()),
+                Err(GuestError::Refused { .. }) => Ok(String::new()),
                 answer => answer,
             }
         })
     }
 
     /// The threads that run the guest's processors.
-    fn threads(&self) -> Option<Pin<Box<dyn Future<Output = Result<Vec<u32>, crate::error::GuestError>> + Send>>> {
+    fn threads(&self) -> Option<Asked<Vec<u32>>> {
         let qmp = self.qmp.clone();
         Some(Box::pin(async move {
             let all = qmp.execute(qmp::query_cpus_fast {}, FOR_EVER).await?;
@@ -185,7 +187,7 @@ impl Look<'_> {
 struct Gone;
 
 /// Waits for what was begun; for ever, when nothing was.
-async fn open<T>(begun: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+async fn open<T>(begun: &mut Option<Asked<T>>) -> Result<T, GuestError> {
     match begun {
         Some(begun) => begun.await,
         None => std::future::pending().await,

@@ -81,8 +81,8 @@ struct State {
     stopping: bool,
     /// Whether the thread holds encoders that it should let go of.
     resting: bool,
-    /// Whether it should make its encoders anew.
-    renew: bool,
+    /// How often encoders were to be made anew, and how often they were.
+    renewals: (u64, u64),
     /// Since when it has been at the job that it took last; `None` while it waits.
     busy_since: Option<Instant>,
     frame: Option<Instant>,
@@ -147,7 +147,7 @@ impl Control {
                 suspended: false,
                 stopping: false,
                 resting: true,
-                renew: false,
+                renewals: (0, 0),
                 busy_since: None,
                 frame: None,
                 changed: None,
@@ -225,7 +225,7 @@ impl Control {
     /// Makes the encoders anew; every viewer goes on with a key frame.
     pub(super) fn renew(&self) {
         self.change(|state| {
-            state.renew = true;
+            state.renewals.0 += 1;
             state.pace.want_key();
         });
     }
@@ -308,7 +308,8 @@ impl Control {
                     state.frame = Some(now);
                     state.resting = false;
                     state.busy_since = Some(now);
-                    let anew = std::mem::take(&mut state.renew);
+                    let anew = state.renewals.0 != state.renewals.1;
+                    state.renewals.1 = state.renewals.0;
                     let codecs =
                         Codecs { h264: state.viewers.any(VideoCodec::H264), vp8: state.viewers.any(VideoCodec::Vp8) };
                     return Job::Encode { reason, key, codecs, decision, anew };
