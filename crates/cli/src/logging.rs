@@ -129,33 +129,37 @@ pub(crate) fn init(args: &LoggingArgs, process: &Process) -> LogFiles {
         LogFormat::Text => stderr.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
     };
     let level = args.log.as_deref().unwrap_or(default);
-    let stderr = stderr.with_filter(EnvFilter::new(format!("{QUIET},{level},{END}=off")));
+    let stderr = stderr.with_filter(EnvFilter::new(format!("{QUIET},{level},{END}=off"))).boxed();
     let mut workers = Vec::new();
     let opened = match (&args.log_dir, process.name()) {
-        (Some(dir), Some(name)) => files(args, dir, name, &mut workers).map(Some),
-        _ => Ok(None),
+        (Some(dir), Some(name)) => files(args, dir, name, &mut workers),
+        _ => Ok(Vec::new()),
     };
-    let (files, error) = match opened {
+    let (mut layers, error) = match opened {
         Ok(files) => (files, None),
-        Err(error) => (None, Some(error)),
+        Err(error) => (Vec::new(), Some(error)),
     };
+    layers.push(stderr);
     // What an agent logged lately is asked of it over HTTP.
     let is_agent = matches!(process, Process::Server(name) if name.starts_with("agent-"));
-    let own = is_agent.then(|| loco_agent::LogLayer.with_filter(EnvFilter::new(format!("{QUIET},{level}"))));
-    tracing_subscriber::registry().with(files).with(own).with(stderr).init();
+    if is_agent {
+        layers.push(loco_agent::LogLayer.with_filter(EnvFilter::new(format!("{QUIET},{level}"))).boxed());
+    }
+    tracing_subscriber::registry().with(layers).init();
     if let Some(error) = error {
         tracing::error!("logs go to stderr only: {error}");
     }
     LogFiles { _workers: workers }
 }
 
-/// The files of one process: everything, and errors alone.
+/// The files of one process: everything, and errors alone. Side by side and not one on the other, so that each has its own
+/// filter.
 fn files<S>(
     args: &LoggingArgs,
     dir: &Path,
     name: &str,
     workers: &mut Vec<WorkerGuard>,
-) -> Result<Box<dyn Layer<S> + Send + Sync>, LogFolderError>
+) -> Result<Vec<Box<dyn Layer<S> + Send + Sync>>, LogFolderError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -179,7 +183,7 @@ where
     let (all, errors) = (open(name)?, open(&format!("errors.{name}"))?);
     let lines = |writer| fmt::layer().json().flatten_event(true).with_writer(writer);
     let filter = EnvFilter::new(format!("{QUIET},{}", args.log.as_deref().unwrap_or("info")));
-    Ok(lines(all).with_filter(filter).and_then(lines(errors).with_filter(LevelFilter::ERROR)).boxed())
+    Ok(vec![lines(all).with_filter(filter).boxed(), lines(errors).with_filter(LevelFilter::ERROR).boxed()])
 }
 
 /// Tells a person one line of progress.
