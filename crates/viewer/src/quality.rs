@@ -4,7 +4,6 @@
 //! looks, since what was lost an hour ago is no reason to complain.
 
 use loco_media::{Limiter, ReceiverStats, SessionState, StreamLimits};
-use loco_model::InstanceState;
 use loco_model::usage::QualityLevel;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,6 +15,8 @@ mod tests;
 const KEPT: usize = 10;
 /// A level is shown once so many looks agree.
 const AGREEING: u32 = 2;
+/// Looks after a session's begin that say nothing yet: rates are of whole seconds, and the first picture is late.
+const SETTLING: u32 = 3;
 /// Fewer packets than these say nothing about loss.
 const LEAST_PACKETS: u64 = 50;
 /// Attempts in a row, each of them accepted by the agent, after which the fault is taken to be here.
@@ -169,8 +170,6 @@ fn limited(signs: &Signs) -> Option<Quality> {
 pub struct Sight<'a> {
     /// Now.
     pub now: Instant,
-    /// The word on its tile.
-    pub state: InstanceState,
     /// Its session's state; `None` where there is none.
     pub session: Option<&'a SessionState>,
     /// A picture was ever seen.
@@ -199,6 +198,8 @@ pub struct Gauge {
     quality: Option<Quality>,
     /// A level that waits for more looks to agree, and how many do.
     next: Option<(QualityLevel, u32)>,
+    /// Sessions that were connected, and looks since the last one was.
+    session: (u64, u32),
     /// Sessions that the agent accepted, until the last one that was connected.
     accepted: u64,
     fault: Option<String>,
@@ -251,8 +252,14 @@ impl Gauge {
             frozen_ms: stats.frozen_ms,
             refused: stats.frames_refused,
         };
-        // Another receiver began at zero.
-        if self.looks.back().is_some_and(|last| last.packets > look.packets || last.freezes > look.freezes) {
+        // A session begins, or another receiver began at zero.
+        let is_less = self.looks.back().is_some_and(|last| last.packets > look.packets || last.freezes > look.freezes);
+        self.session = if self.session.0 == stats.sessions {
+            (stats.sessions, self.session.1.saturating_add(1))
+        } else {
+            (stats.sessions, 0)
+        };
+        if is_less || self.session.1 < SETTLING {
             self.looks.clear();
         }
         if self.looks.len() > KEPT {
@@ -282,14 +289,12 @@ impl Gauge {
     }
 
     fn find(&self, sight: &Sight<'_>) -> Option<Quality> {
-        // Nothing is missing of a machine that is off on purpose.
-        if !sight.has_picture || sight.state == InstanceState::Stopped {
+        // What the control plane says of the instance is left out: it hears of this, and would hear itself.
+        if !sight.has_picture {
             return None;
         }
-        if !matches!(sight.state, InstanceState::Live | InstanceState::Degraded) {
-            return Some(lost(sight.state.word().to_lowercase()));
-        }
         match sight.session {
+            Some(SessionState::Connected) if self.session.1 < SETTLING => Some(assess(&Signs::default())),
             Some(SessionState::Connected) => Some(assess(&self.signs(sight))),
             Some(SessionState::Retrying { reason, .. } | SessionState::Failed { reason }) => Some(lost(reason.clone())),
             Some(SessionState::Connecting) | None => Some(lost("connecting".to_owned())),

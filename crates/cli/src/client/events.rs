@@ -63,8 +63,7 @@ impl Known {
                 vec![format!("{name} is gone")]
             }
             Event::Attempt { attempt } => {
-                let left = self.instances.get(&attempt.instance_id).and_then(|instance| instance.attempts_left);
-                vec![words::attempt(&name(self, attempt.instance_id), &attempt, left).1]
+                vec![words::attempt(&name(self, attempt.instance_id), &attempt).1]
             }
             Event::Alert { alert } => {
                 let place = alert.instance_id.map(|id| format!("{}: ", name(self, id))).unwrap_or_default();

@@ -83,6 +83,6 @@ fn tell(args: &RecoverArgs, attempt: &Attempt) -> anyhow::Result<()> {
     if args.connect.json {
         out::json(attempt)
     } else {
-        out::line(&out::plain(&words::attempt(&args.id.display_name(), attempt, None).1))
+        out::line(&out::plain(&words::attempt(&args.id.display_name(), attempt).1))
     }
 }

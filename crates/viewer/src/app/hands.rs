@@ -121,10 +121,9 @@ impl App {
         let mut changed = false;
         for (id, tile) in self.wall.iter_mut() {
             let stats = tile.session().map(Session::stats).unwrap_or_default();
-            let state = tile.plate().state;
             let shown = layout.place(id).and_then(|_| tile.shown.per_second(now)).filter(|_| !self.hidden);
             let (session, has_picture) = (tile.state.clone(), tile.has_picture);
-            let sight = Sight { now, state, session: session.as_ref(), has_picture, stats: &stats, shown };
+            let sight = Sight { now, session: session.as_ref(), has_picture, stats: &stats, shown };
             changed |= tile.gauge.look(sight);
             // The message counts its seconds.
             changed |= tile.recovering.is_some();

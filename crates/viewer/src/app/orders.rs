@@ -18,11 +18,10 @@ impl App {
         let id = attempt.instance_id;
         let name = self.name_of(id);
         let Some(tile) = self.wall.tile_mut(id) else { return };
-        let left = tile.instance.attempts_left;
         if attempt.evidence.is_some() {
             tile.evidence = Some(attempt.id.clone());
         }
-        let (news, line) = words::attempt(&name, attempt, left);
+        let (news, line) = words::attempt(&name, attempt);
         let tone = match news {
             News::Busy => Tone::Busy,
             News::Good => Tone::Good,

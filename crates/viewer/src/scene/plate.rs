@@ -19,7 +19,7 @@ pub struct Plate {
     pub state: InstanceState,
     /// The reason's shortest form, after the word.
     pub note: Option<String>,
-    /// How good the picture arrives; `None` before the first.
+    /// How good the picture arrives; `None` before the first, and where that says nothing.
     pub level: Option<QualityLevel>,
     /// What happens and what comes next, over the picture while it is not live.
     pub message: Option<Message>,
@@ -101,7 +101,9 @@ impl Plate {
             Some(line) => Some(line),
             None => quality.and_then(complaint),
         };
+        // A still picture of a guest that does not live arrives as well as it can: that is no news.
         let level = told.quality.map(|quality| quality.level);
+        let level = level.filter(|level| is_shown_live(state) || *level == QualityLevel::Lost);
         Self { id: instance.id, name: instance.name.clone(), state, note, level, message }
     }
 }

@@ -81,18 +81,15 @@ pub fn attempts_left(left: usize) -> String {
 
 /// One line about an attempt that was begun or has ended.
 #[must_use]
-pub fn attempt(name: &str, attempt: &Attempt, left: Option<usize>) -> (News, String) {
+pub fn attempt(name: &str, attempt: &Attempt) -> (News, String) {
     let why = attempt.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let detail = attempt.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
     let by = match &attempt.initiator {
-        Initiator::Person { .. } => "by hand, ",
+        Initiator::Person { .. } => ", by hand",
         Initiator::Agent | Initiator::Policy { .. } => "",
     };
     match attempt.outcome {
-        Outcome::Running => {
-            let number = ordinal(left).map(|number| format!(", {by}{number}")).unwrap_or_default();
-            (News::Busy, format!("{name}: {}{number}{why}", doing(attempt.action)))
-        }
+        Outcome::Running => (News::Busy, format!("{name}: {}{by}{why}", doing(attempt.action))),
         Outcome::Repaired => {
             let took = attempt.ended_at_ms.map(|end| end.saturating_sub(attempt.started_at_ms));
             let took = took.map(|ms| format!(" ({:.1} s)", ms as f64 / 1000.0)).unwrap_or_default();
@@ -136,32 +133,22 @@ mod tests {
             ..running.clone()
         };
         let by_hand = Attempt { initiator: Initiator::Person { name: "operate".into() }, ..running.clone() };
-        for (attempt_now, left, news, line) in [
-            (
-                running.clone(),
-                Some(2),
-                News::Busy,
-                "Loco 3: restarting QEMU, attempt 1 of 3 (QEMU exited with signal 9)",
-            ),
-            (running.clone(), None, News::Busy, "Loco 3: restarting QEMU (QEMU exited with signal 9)"),
-            (
-                by_hand,
-                Some(0),
-                News::Busy,
-                "Loco 3: restarting QEMU, by hand, attempt 3 of 3 (QEMU exited with signal 9)",
-            ),
-            (ended(Outcome::Repaired, None), Some(2), News::Good, "Loco 3 is well again: QEMU was restarted (1.2 s)"),
-            (ended(Outcome::InVain, None), Some(2), News::Bad, "Loco 3: QEMU was restarted, and it is still wrong"),
-            (ended(Outcome::Failed, Some("no disk")), None, News::Bad, "Loco 3: restarting QEMU failed: no disk"),
+        for (attempt_now, news, line) in [
+            (running.clone(), News::Busy, "Loco 3: restarting QEMU (QEMU exited with signal 9)"),
+            (by_hand, News::Busy, "Loco 3: restarting QEMU, by hand (QEMU exited with signal 9)"),
+            (ended(Outcome::Repaired, None), News::Good, "Loco 3 is well again: QEMU was restarted (1.2 s)"),
+            (ended(Outcome::InVain, None), News::Bad, "Loco 3: QEMU was restarted, and it is still wrong"),
+            (ended(Outcome::Failed, Some("no disk")), News::Bad, "Loco 3: restarting QEMU failed: no disk"),
             (
                 ended(Outcome::Refused, None),
-                Some(0),
                 News::Bad,
                 "Loco 3 is not repaired: the hour's 3 attempts are used up (QEMU exited with signal 9)",
             ),
         ] {
-            assert_eq!(attempt("Loco 3", &attempt_now, left), (news, line.to_owned()));
+            assert_eq!(attempt("Loco 3", &attempt_now), (news, line.to_owned()));
         }
+        assert_eq!(ordinal(Some(2)).as_deref(), Some("attempt 1 of 3"));
+        assert_eq!((ordinal(Some(0)).as_deref(), ordinal(None)), (Some("attempt 3 of 3"), None));
         assert_eq!(attempts_left(1), "1 attempt is left in this hour");
     }
 }
