@@ -1,5 +1,4 @@
 //! Who may ask the control plane for what, and what is answered to what nobody may.
-#![expect(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod common;
 

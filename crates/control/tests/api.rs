@@ -191,7 +191,8 @@ async fn viewers_and_whose_input_an_instance_takes() {
     let held = claim("b_2", "take").send().await.expect("answer").json::<Value>().await.expect("JSON");
     assert_eq!(held["holder"]["name"], "bob");
     problem_part(&fixture.refused(claim("nobody", "take")).await, 404, "nobody");
-    let unknown = fixture.ask("POST", "/api/instances/instance-7/input").json(&json!({"viewer": "b_2", "action": "ask"}));
+    let unknown =
+        fixture.ask("POST", "/api/instances/instance-7/input").json(&json!({"viewer": "b_2", "action": "ask"}));
     problem_part(&fixture.refused(unknown).await, 404, "instance-7");
     assert_eq!(fixture.ask("DELETE", "/api/viewers/b_2").send().await.expect("answer").status(), 204);
     problem_part(&fixture.refused(fixture.ask("DELETE", "/api/viewers/b_2")).await, 404, "b_2");
@@ -252,7 +253,7 @@ async fn input_pause_and_snapshots_reach_the_agent() {
         ("DELETE", "/api/instances/instance-1/snapshots/fresh", None, 204),
     ] {
         let request = fixture.ask(method, path);
-        let request = body.into_iter().fold(request, |request, body| request.json(body));
+        let request = body.into_iter().fold(request, reqwest::RequestBuilder::json);
         let answer = request.send().await.expect("answer");
         assert_eq!(answer.status(), status, "{method} {path}: {}", answer.text().await.unwrap_or_default());
     }
@@ -287,13 +288,19 @@ async fn logs_and_evidence_are_passed_on() {
     let text = followed.text().await.expect("it ends");
     assert!(text.contains("event: line") && text.contains("\"text\":\"two\""), "{text}");
     assert_eq!(fixture.agents[0].heard(), ["GET /logs?tail=5", "GET /logs?tail=100&follow=true"]);
-    for (file, kind) in [("screenshot.png", "image/png"), ("qmp.json", "application/json"), ("log.txt", "text/plain; charset=utf-8")] {
+    for (file, kind) in
+        [("screenshot.png", "image/png"), ("qmp.json", "application/json"), ("log.txt", "text/plain; charset=utf-8")]
+    {
         let answer = fixture.ask("GET", &format!("/api/evidence/instance-0/a1/{file}")).send().await.expect("answer");
         assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &kind.parse().expect("value")));
         assert!(answer.headers()["content-security-policy"].to_str().expect("text").contains("sandbox"));
         assert_eq!(answer.text().await.expect("text"), format!("<b>{file}</b>"));
     }
-    problem_part(&fixture.refused(fixture.ask("GET", "/api/evidence/instance-0/a2/log.txt")).await, 404, "no such attempt");
+    problem_part(
+        &fixture.refused(fixture.ask("GET", "/api/evidence/instance-0/a2/log.txt")).await,
+        404,
+        "no such attempt",
+    );
     problem_part(&fixture.refused(fixture.ask("GET", "/api/logs/instance-7")).await, 404, "instance-7");
     problem_part(&fixture.refused(fixture.ask("GET", "/api/logs/instance-2")).await, 502, "does not answer");
 }
@@ -319,8 +326,13 @@ async fn history_trends_and_alerts_are_bounded() {
     let fixture = start().await;
     let history = |query: &str| format!("/api/history/instance-0?{query}");
     let got = fixture.get(&history("metric=frame_rate")).await;
-    assert_eq!((&got["metric"], &got["unit"], &got["instanceId"]), (&json!("frame_rate"), &json!("fps"), &json!("instance-0")));
-    for query in ["metric=rtt&from_ms=9&to_ms=5", "metric=rtt&to_ms=0", "metric=rtt&from_ms=0&to_ms=8640000000000000&step_ms=1"] {
+    assert_eq!(
+        (&got["metric"], &got["unit"], &got["instanceId"]),
+        (&json!("frame_rate"), &json!("fps"), &json!("instance-0"))
+    );
+    for query in
+        ["metric=rtt&from_ms=9&to_ms=5", "metric=rtt&to_ms=0", "metric=rtt&from_ms=0&to_ms=8640000000000000&step_ms=1"]
+    {
         assert_eq!(fixture.get(&history(query)).await["points"], json!([]), "{query}");
     }
     for (query, part) in [

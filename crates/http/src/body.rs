@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::error::Category;
 
 /// A body that must be a JSON object: 415 when it is not declared so, 400 when it is none, 422 when a value in it is not
@@ -55,13 +56,38 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Fai
         return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is an array: expected an object"));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let place = if path == "." { String::new() } else { format!("{path}: ") };
-        refusal(error.inner(), &place)
-    })?;
+    let read = serde_path_to_error::deserialize(&mut json);
+    let value = match read {
+        Ok(value) => value,
+        Err(error) => {
+            let number = error.inner().to_string().contains("floating point");
+            let again = number.then(|| serde_json::from_slice(body).ok().map(with_whole_numbers)).flatten();
+            if let Some(value) = again.and_then(|value| T::deserialize(value).ok()) {
+                return Ok(value);
+            }
+            let path = error.path().to_string();
+            let place = if path == "." { String::new() } else { format!("{path}: ") };
+            return Err(refusal(error.inner(), &place));
+        }
+    };
     json.end().map_err(|error| refusal(&error, ""))?;
     Ok(value)
+}
+
+/// The same with whole numbers as such: in JSON `1.0` is one, as programs write it that know only floating point.
+#[must_use]
+pub fn with_whole_numbers(value: Value) -> Value {
+    /// Beyond, not every whole number has a floating point one.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) if float.fract() == 0.0 && float.abs() <= EXACT => Value::from(float as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(values) => values.into_iter().map(with_whole_numbers).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, with_whole_numbers(value))).collect(),
+        Value::Null | Value::Bool(_) | Value::String(_) => value,
+    }
 }
 
 fn refusal(error: &serde_json::Error, place: &str) -> Failure {
@@ -116,6 +142,10 @@ mod tests {
             assert_eq!(failure.status, status, "{body:?}: {failure:?}");
             assert!(failure.detail.as_deref().is_some_and(|detail| detail.contains(part)), "{failure:?}");
         }
+        let whole = JsonBody::<Order>::from_request(request(JSON, r#"{"numbers":[7.0, 1e1]}"#), &()).await;
+        assert_eq!(whole.expect("whole numbers"), JsonBody(Order { numbers: vec![7, 10] }));
+        let half = JsonBody::<Order>::from_request(request(JSON, r#"{"numbers":[7.5]}"#), &()).await;
+        assert!(half.expect_err("no whole number").0.detail.is_some_and(|detail| detail.contains("`7.5`")));
         for kind in ["application/json", "application/JSON; charset=utf-8", "application/problem+json"] {
             let read = JsonBody::<Order>::from_request(request(Some(kind), r#"{"numbers":[7]}"#), &()).await;
             assert_eq!(read.expect(kind), JsonBody(Order { numbers: vec![7] }));

@@ -226,7 +226,7 @@ fn elements(text: &str) -> Result<Vec<Range<usize>>, String> {
         }
     };
     let (mut open, mut in_text, mut start, mut at) = (Vec::new(), false, begin, begin);
-    // The last comma, while nothing stands behind it.
+    // The last place where an element may have ended, while nothing stands behind it.
     let mut comma = None;
     while at < bytes.len() {
         let byte = bytes[at];
@@ -237,8 +237,11 @@ fn elements(text: &str) -> Result<Vec<Range<usize>>, String> {
         match byte {
             b'\\' if in_text => at += 1,
             b'"' => in_text = !in_text,
-            // No text goes beyond its line: a quote is missing.
-            b'\n' => in_text = false,
+            // No text goes beyond its line: a quote is missing, and perhaps a comma with it.
+            b'\n' if in_text => {
+                in_text = false;
+                comma = Some(at);
+            }
             _ if in_text => {}
             b'{' if open == [b'{'] && after_comma.is_some() => {
                 // A key must stand here: the element before was never closed.
