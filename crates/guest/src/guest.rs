@@ -22,7 +22,7 @@ use crate::shared::{DisplayStats, Shared};
 use crate::sink::{DisplaySink, SoundSink};
 use crate::status::{GuestState, GuestStatus, Target};
 use crate::supervisor::{Order, Supervisor};
-use crate::{AcceleratorChoice, disks};
+use crate::{AcceleratorChoice, disks, held};
 use loco_model::InstanceId;
 use loco_process::{RunDir, Spawner};
 use parking_lot::Mutex;
@@ -104,6 +104,7 @@ impl Guest {
         let accelerator = probe::choose(accelerator, &program, &facts).await?;
         let state_dir = std::path::absolute(&state_dir).map_err(|e| io_error(&state_dir, e))?;
         let lock = claim(&state_dir)?;
+        held::wait_released(&state_dir).await;
         let overlays = disks::prepare(&profile, &state_dir)?;
         let run_dir = RunDir::create(&instance.to_string())?;
         let paths = Paths {

@@ -14,6 +14,7 @@ mod error;
 mod evidence;
 mod facts;
 mod guest;
+mod held;
 mod input;
 mod kernel;
 mod kick;
