@@ -68,7 +68,8 @@ impl Scene {
                 status.attempts.into_iter().filter(|attempt| attempt.instance_id == id(BROKEN)).collect();
             ensure!(of_it.len() == 1, "attempts: {of_it:?}");
             let attempt = of_it.remove(0);
-            ensure!(attempt.ended_at_ms.is_some(), "it is not finished: {attempt:?}");
+            let is_over = attempt.ended_at_ms.is_some() && attempt.outcome != Outcome::Running;
+            ensure!(is_over, "it is not over: {attempt:?}");
             Ok(attempt)
         })
         .await

@@ -28,7 +28,9 @@ async fn order(demo: &Headless, remedy: Remedy) -> Result<Attempt> {
     let attempt = wait_for("the attempt's end", PATIENCE, async || {
         let status = demo.control.recoveries().await?;
         let attempt = status.attempts.into_iter().find(|known| known.id == attempt).context("it is not listed")?;
-        ensure!(attempt.ended_at_ms.is_some(), "it is not finished: {attempt:?}");
+        // Done is not enough: it is judged a while later.
+        let is_over = attempt.ended_at_ms.is_some() && attempt.outcome != Outcome::Running;
+        ensure!(is_over, "it is not over: {attempt:?}");
         Ok(attempt)
     })
     .await?;

@@ -18,6 +18,8 @@ use tokio::process::{Child, Command};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What starting costs is over.
 const SETTLING: Duration = Duration::from_secs(10);
+/// Shortest window: it holds two reports.
+const WINDOW: Duration = Duration::from_secs(30);
 /// Windows with and without a subscriber, in turns.
 const TURNS: usize = 3;
 /// IPv4 and TCP headers with time stamps, of each segment.
@@ -83,10 +85,11 @@ type Measured = (Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>);
 async fn measure(lab: &Lab, agent: &Child, url: &str, tokens: &TokenFile) -> Result<Measured> {
     let pid = agent.id().context("the agent has ended")?;
     let (mut alone, mut watched, mut bytes, mut headers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let window = lab.window.max(WINDOW);
     tokio::time::sleep(SETTLING).await;
     for _ in 0..TURNS {
         let before = Snapshot::take(&[pid]);
-        tokio::time::sleep(lab.window).await;
+        tokio::time::sleep(window).await;
         alone.push(before.cores_until(&Snapshot::take(&[pid])));
 
         let mut subscriber = subscribe(url, tokens).await?;
@@ -94,7 +97,7 @@ async fn measure(lab: &Lab, agent: &Child, url: &str, tokens: &TokenFile) -> Res
         count(&mut subscriber, Duration::from_secs(2)).await?;
         let before = Snapshot::take(&[pid]);
         let begun = Instant::now();
-        let (payload, pieces) = count(&mut subscriber, lab.window).await?;
+        let (payload, pieces) = count(&mut subscriber, window).await?;
         let seconds = begun.elapsed().as_secs_f64();
         watched.push(before.cores_until(&Snapshot::take(&[pid])));
         // Each piece is acknowledged by a segment of its own at the most.

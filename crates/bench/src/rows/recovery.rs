@@ -16,8 +16,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Each is killed once and frozen once: two of the three attempts that an hour has.
+/// Shown in a square.
 const GUESTS: usize = 4;
+/// Each of them is killed once and frozen once: two of the three attempts that an hour has. What the viewer tells of it in
+/// words lies over the last one's tile for a while.
+const BROKEN: usize = 3;
 /// Everything that comes back, comes back within this.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A guest that has counted so many ticks is told from one that began anew.
@@ -25,7 +28,7 @@ const OLD_ENOUGH: u64 = 150;
 /// What starting costs is over, and every state is told.
 const SETTLING: Duration = Duration::from_secs(5);
 
-const HOW: &str = "Four demo guests in the town, shown on one wall off screen. Each guest's QEMU in turn is killed with SIGKILL; the clock \
+const HOW: &str = "Four demo guests in the town, shown on one wall off screen. The QEMU of three of them in turn is killed with SIGKILL; the clock \
     starts before the signal and stops when the presented target shows that guest's barcode with a counter that began anew. Then each \
     in turn is stopped with SIGSTOP, at which every process of ours stays alive and connected: found is when the control plane's \
     /api/events tells a fault of class qemu (the clock starts before the signal), repaired when the target shows the counter that \
@@ -57,6 +60,7 @@ pub(super) async fn killed_frozen_still(lab: &Lab) -> Result<Row> {
         Series::distribution("frozen -> picture back", &repaired),
     ];
     lab.plot("row7.svg", "QEMU killed or frozen", ("milliseconds", "per cent"), &series);
+    lab.keep("row7.json", &json!({"killed_ms": killed, "found_ms": found, "repaired_ms": repaired}))?;
     let mut row = Row::new(7, "QEMU killed -> picture back; frozen -> found; still called dead", "ms", HOW, conditions);
     let summary = |values: &[f64]| json!(Summary::of(values).map(|summary| summary.rounded(0)));
     row.ours = object([
@@ -86,12 +90,12 @@ async fn broken(bed: &mut Bed) -> Result<Broken> {
     let mut tiles = bed.open_viewer(false).await?;
     let follower = Follower::start(&bed.client, bed.api()).await?;
     let mut result = Broken::default();
-    for id in bed.ids() {
+    for id in bed.ids().into_iter().take(BROKEN) {
         wait_well(&follower, id).await?;
         let back_ms = break_one(bed, &mut tiles, id, Signal::KILL).await?.1;
         result.killed_ms.push(back_ms);
     }
-    for id in bed.ids() {
+    for id in bed.ids().into_iter().take(BROKEN) {
         wait_well(&follower, id).await?;
         let mark = follower.mark();
         let (broken_at, back_ms) = break_one(bed, &mut tiles, id, Signal::STOP).await?;
@@ -120,8 +124,10 @@ async fn break_one(bed: &Bed, tiles: &mut Tiles, id: InstanceId, signal: Signal)
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
     let (at, at_us) = (Instant::now(), monotonic_us());
     kill_process(pid, signal).with_context(|| format!("cannot signal {id}'s QEMU"))?;
-    let (back_us, _) = tiles.wait_counter(id, PATIENCE, |counter| counter < before).await?;
-    Ok((at, back_us.saturating_sub(at_us) as f64 / 1000.0))
+    let (back_us, reading) = tiles.wait_counter(id, PATIENCE, |counter| counter < before).await?;
+    let back_ms = back_us.saturating_sub(at_us) as f64 / 1000.0;
+    tracing::info!(%id, ?signal, before, counter = reading.counter, back_ms, "picture back");
+    Ok((at, back_ms))
 }
 
 /// How often still guests are called anything but well.
