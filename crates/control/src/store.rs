@@ -267,7 +267,7 @@ impl Store {
             let tier = query.tier(of);
             let step_ms = query.step(tier);
             let buckets = read_buckets(db, tier, id, from_ms, to_ms)?;
-            let points = points(buckets.into_iter(), metric.id, step_ms);
+            let points = points(&buckets, metric.id, step_ms);
             let (metric, unit) = (metric.name.to_owned(), metric.unit.to_owned());
             Ok(History { instance_id: id, metric, unit, step_ms, points })
         })
@@ -287,8 +287,7 @@ impl Store {
         METRICS
             .iter()
             .filter_map(|metric| {
-                let points =
-                    points(buckets.iter().map(|(at, bucket)| (*at, bucket.clone())), metric.id, minute.width_ms);
+                let points = points(&buckets, metric.id, minute.width_ms);
                 trends::trend(metric, &points, now_ms)
             })
             .collect()

@@ -61,7 +61,7 @@ impl Query {
 }
 
 /// One metric's points from a tier's buckets, each `step_ms` wide. Times without a sample have none.
-pub(crate) fn points(buckets: impl Iterator<Item = (u64, Bucket)>, metric: u8, step_ms: u64) -> Vec<HistoryPoint> {
+pub(crate) fn points(buckets: &[(u64, Bucket)], metric: u8, step_ms: u64) -> Vec<HistoryPoint> {
     let mut sums = BTreeMap::new();
     for (at_ms, bucket) in buckets {
         if let Some(summary) = bucket.get(metric) {
@@ -117,9 +117,9 @@ mod tests {
     #[test]
     fn buckets_become_points() {
         let bucket = |value: f64| Bucket::of([(7, value)]);
-        let got = points([(0, bucket(1.0)), (15_000, bucket(3.0)), (60_000, bucket(8.0))].into_iter(), 7, 30_000);
+        let got = points(&[(0, bucket(1.0)), (15_000, bucket(3.0)), (60_000, bucket(8.0))], 7, 30_000);
         let want = |at_ms, min, mean, max, samples| HistoryPoint { at_ms, min, mean, max, samples };
         assert_eq!(got, [want(0, 1.0, 2.0, 3.0, 2), want(60_000, 8.0, 8.0, 8.0, 1)]);
-        assert!(points([(0, bucket(1.0))].into_iter(), 8, 15_000).is_empty());
+        assert!(points(&[(0, bucket(1.0))], 8, 15_000).is_empty());
     }
 }

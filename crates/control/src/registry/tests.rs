@@ -9,7 +9,7 @@ use crate::store::ConfigName;
 use crate::usage::deliver;
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use loco_model::recovery::{Outcome, RemedyOrder};
+use loco_model::recovery::Outcome;
 use loco_model::usage::{ClaimAction, InputClaim, SetActive, Use, ViewerReport};
 use loco_model::{FailureClass, Remedy};
 use serde_json::json;
@@ -333,6 +333,15 @@ async fn only_what_nobody_uses_is_capped_and_only_while_something_is_used() {
     assert!(matches!(usage.set_active(SetActive::Id { id: Some(id(5)) }), Err(HubError::UnknownInstance(_))));
     usage.set_active(SetActive::Id { id: None }).expect("cleared");
     told(&mut second, "capped", |told| told.max_fps == Some(10)).await;
+    // Who looks at what is not there takes nothing from anyone.
+    assert!(usage.gone("a") && usage.gone("b"));
+    usage.report("c", focus(Some(8))).expect("taken");
+    told(&mut second, "free", |told| !told.in_use && free(told)).await;
+    usage.report("a", focus(Some(0))).expect("taken");
+    usage.report("b", focus(Some(0))).expect("taken");
+    usage.claim(id(0), InputClaim { viewer: "b".into(), action: ClaimAction::Take }).expect("taken");
+    told(&mut second, "capped", |told| told.max_fps == Some(10)).await;
+    told(&mut first, "held", |told| told.input_holder.as_deref() == Some("b")).await;
     // All go: nothing is capped, and nobody holds anything.
     assert!(usage.gone("a") && usage.gone("b") && !usage.gone("b"));
     told(&mut second, "free", |told| free(told)).await;
@@ -344,10 +353,4 @@ async fn only_what_nobody_uses_is_capped_and_only_while_something_is_used() {
     told(&mut first, "in use", |told| told.in_use).await;
     told(&mut second, "not capped", free).await;
     plane.end().await;
-}
-
-#[tokio::test]
-async fn an_order_of_an_attempt_says_what_it_is_for() {
-    let order: RemedyOrder = serde_json::from_value(json!({})).expect("everything may be left out");
-    assert!(order.attempt_id.is_none() && !order.is_override);
 }

@@ -91,7 +91,12 @@ fn send_due(
 ) -> Option<Instant> {
     let config: UseConfig = store.settings();
     let caps = config.limit.then_some(Caps { max_fps: config.max_fps, max_bit_rate: config.max_bit_rate });
-    let uses = hub.usage().uses();
+    let mut uses = hub.usage().uses();
+    if !uses.is_empty() {
+        // Nobody steps back for what is not there.
+        let known = hub.instances().borrow().clone();
+        uses.retain(|id, _| known.all.contains_key(id));
+    }
     if uses.is_empty() && told.is_empty() {
         return None;
     }

@@ -171,7 +171,7 @@ impl Usage {
         self.table().holder(instance)
     }
 
-    /// How every instance is used that is used at all.
+    /// How every instance is used that is used at all, also such as are not there (any more).
     pub(crate) fn uses(&self) -> BTreeMap<InstanceId, InstanceUse> {
         let active = self.active();
         self.table().uses(&active)
