@@ -171,14 +171,7 @@ impl ReceiverConfig {
     /// A receiver of `whep_url` without token and sound.
     #[must_use]
     pub fn new(whep_url: impl Into<String>) -> Self {
-        Self {
-            whep_url: whep_url.into(),
-            token: None,
-            headers: Vec::new(),
-            bind: None,
-            relay: None,
-            sound: None,
-        }
+        Self { whep_url: whep_url.into(), token: None, headers: Vec::new(), bind: None, relay: None, sound: None }
     }
 }
 

@@ -19,8 +19,8 @@ pub mod whep;
 
 pub use config::{EncoderKind, PortRange, ReceiverConfig, RelayServer, SenderConfig};
 pub use error::{MediaError, SendInputError, WhepError};
-pub use loco_sound as sound;
 pub use limits::{Limiter, StreamLimits};
+pub use loco_sound as sound;
 pub use receiver::{Receiver, SessionState, Wake};
 pub use sender::{Sender, SessionId, SessionInput, SessionStats};
 pub use stats::{ReceiverStats, SenderStats};
