@@ -177,8 +177,6 @@ fn is_stale(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     #[test]

@@ -244,12 +244,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         instance.reason = Some(reason.into());
                         instance.attempts_left = Some(if n == 7 { 0 } else { 2 });
                         instance.recovery = (n == 6).then(|| attempt(instance.id));
-                        post(Event::Control(Update::One(instance)));
+                        post(Event::Control(Update::One(Box::new(instance))));
                     }
                 }
                 if let Some(mut instance) = all.get(1).cloned() {
                     instance.input_holder = Some(InputHolder { viewer: "a".into(), name: "ada@desk".into() });
-                    post(Event::Control(Update::One(instance)));
+                    post(Event::Control(Update::One(Box::new(instance))));
                 }
                 if let Some(instance) = all.get(6) {
                     post(Event::Control(Update::Attempt(Box::new(attempt(instance.id)))));

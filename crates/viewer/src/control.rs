@@ -21,7 +21,7 @@ pub enum Update {
     /// All instances; the connection stands.
     All(Vec<Instance>),
     /// One is new or changed.
-    One(Instance),
+    One(Box<Instance>),
     /// One is gone.
     Removed(InstanceId),
     /// An attempt to repair was begun, or ended.
@@ -153,7 +153,7 @@ fn update(event: Event) -> Option<Update> {
             instances.retain(|instance| instance.id.is_in_grid());
             Some(Update::All(instances))
         }
-        Event::Instance { instance } => instance.id.is_in_grid().then(|| Update::One(*instance)),
+        Event::Instance { instance } => instance.id.is_in_grid().then_some(Update::One(instance)),
         Event::Removed { id } => id.is_in_grid().then_some(Update::Removed(id)),
         Event::Attempt { attempt } => attempt.instance_id.is_in_grid().then(|| Update::Attempt(Box::new(attempt))),
         Event::Alert { alert } => Some(Update::Alert(alert)),

@@ -22,7 +22,7 @@ fn the_wall_is_drawn_as_it_should_look() {
         viewer.links[n].show(Made::new(VGA, colour));
     }
     let wall = viewer.all_shown();
-    (viewer.post)(Event::Control(Update::One(instance(3, InstanceState::Recovering))));
+    (viewer.post)(Event::Control(Update::One(Box::new(instance(3, InstanceState::Recovering)))));
     viewer.ask(json!({"cmd": "focus", "tile": "instance-1"})).unwrap();
     let shot = viewer.shot();
     shot.check(2, 2, DARK.surface, "bar");

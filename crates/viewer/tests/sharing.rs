@@ -119,7 +119,7 @@ impl Bench {
     fn held_by(&self, n: usize, holder: Option<InputHolder>) {
         *self.holder.lock().unwrap() = holder.clone();
         let instance = Instance { input_holder: holder, ..instance(n, InstanceState::Live) };
-        self.says(Update::One(instance));
+        self.says(Update::One(Box::new(instance)));
     }
 
     fn others(&self, names: &[&str]) {
@@ -247,7 +247,7 @@ fn repairs_alerts_and_a_lost_control_plane_are_told() {
     let running = attempt(Outcome::Running, None);
     let recovering =
         Instance { recovery: Some(running.clone()), attempts_left: Some(2), ..instance(0, InstanceState::Recovering) };
-    bench.says(Update::One(recovering));
+    bench.says(Update::One(Box::new(recovering)));
     bench.says(Update::Attempt(Box::new(running)));
     bench.toast_when("Loco 1: restarting QEMU (QEMU exited with signal 9)");
     let counted = |wall: &Value| wall["tiles"][0]["message"].as_str().is_some_and(|line| line.ends_with(" s"));

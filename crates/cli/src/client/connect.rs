@@ -16,7 +16,7 @@ pub(crate) const DEMO_API: &str = "api";
 /// The file in it that holds the token.
 pub(crate) const DEMO_TOKEN: &str = "token";
 /// First and longest wait before a lost stream of events is asked for again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Where the control plane is.
 #[derive(Clone, Debug, clap::Args)]

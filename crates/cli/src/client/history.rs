@@ -53,9 +53,9 @@ pub(super) async fn run(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
         );
         let history: History = connection.get(&path).await?;
         if args.connect.json {
-            out::json(&history)?
+            out::json(&history)?;
         } else {
-            show(&history, now)?
+            show(&history, now)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -65,9 +65,9 @@ pub(super) async fn run(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
     let trends = connection.get_if_known(&format!("/api/trends/{}", args.id)).await?.unwrap_or_default();
     let story = Story { attempts, trends };
     if args.connect.json {
-        out::json(&story)?
+        out::json(&story)?;
     } else {
-        tell(&story, now)?
+        tell(&story, now)?;
     }
     Ok(ExitCode::SUCCESS)
 }

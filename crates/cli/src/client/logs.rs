@@ -1,6 +1,6 @@
 //! `loco logs`.
 
-use super::connect::{ConnectArgs, parse_instance};
+use super::connect::{BACKOFF, ConnectArgs, parse_instance};
 use super::out;
 use futures::StreamExt as _;
 use loco_model::InstanceId;
@@ -35,14 +35,30 @@ pub(super) async fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
         lines.iter().try_for_each(|line| show(args, line))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut events = connection.client.events(&connection.url(&format!("{path}&follow=true"))).await?;
-    while let Some(event) = events.next().await {
-        if let Ok(line) = serde_json::from_str(&event?.data) {
-            show(args, &line)?;
+    let url = connection.url(&format!("{path}&follow=true"));
+    let (mut last, mut newest, mut wait) = (None, None, BACKOFF.0);
+    // The first connection must be made; one that is lost later, with its agent, is made again.
+    let mut events = connection.client.events(&url).await?;
+    loop {
+        while let Some(Ok(event)) = events.next().await {
+            wait = BACKOFF.0;
+            let Ok(line) = serde_json::from_str::<LogLine>(&event.data) else { continue };
+            // After a reconnection the last lines come again.
+            if last.is_none_or(|last| line.at_ms > last) {
+                show(args, &line)?;
+            }
+            newest = newest.max(Some(line.at_ms));
         }
+        last = newest;
+        events = loop {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(BACKOFF.1);
+            match connection.client.events(&url).await {
+                Ok(events) => break events,
+                Err(error) => tracing::debug!(%error, "the log is lost"),
+            }
+        };
     }
-    // The agent ended, or the control plane.
-    Ok(ExitCode::SUCCESS)
 }
 
 fn show(args: &LogsArgs, line: &LogLine) -> anyhow::Result<()> {

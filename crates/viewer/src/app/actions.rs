@@ -43,7 +43,7 @@ impl App {
                     self.set(host, instance);
                 }
             }
-            Update::One(instance) => self.set(host, instance),
+            Update::One(instance) => self.set(host, *instance),
             Update::Removed(id) => self.remove(host, id),
             Update::Lost { reason } => self.plane_lost(host, reason),
             Update::Attempt(attempt) => self.heard_attempt(&attempt),

@@ -78,7 +78,7 @@ impl App {
             Answer::Claim { id, action, result } => {
                 tracing::debug!(%id, ?action, ?result, "claim");
                 let mut deeds = Vec::new();
-                self.hold.answered(id, action, result, self.clock(), &mut deeds);
+                self.hold.answered(id, action, &result, self.clock(), &mut deeds);
                 self.carry(host, deeds);
             }
             Answer::Done { id, order, result } => self.done(id, order, result),

@@ -156,7 +156,7 @@ impl Hold {
         &mut self,
         id: InstanceId,
         action: ClaimAction,
-        result: Result<(), Denial>,
+        result: &Result<(), Denial>,
         now: Duration,
         out: &mut Vec<Deed>,
     ) {
@@ -330,7 +330,7 @@ mod tests {
             (verdict, out)
         }
 
-        fn answered(&mut self, action: ClaimAction, result: Result<(), Denial>) -> Vec<Deed> {
+        fn answered(&mut self, action: ClaimAction, result: &Result<(), Denial>) -> Vec<Deed> {
             let mut out = Vec::new();
             self.hold.answered(id(2), action, result, self.now, &mut out);
             out
@@ -355,7 +355,7 @@ mod tests {
         let mut bench = Bench::new(false);
         assert_eq!(bench.wants(press()), (Verdict::Send, vec![Deed::Claim(id(2), Ask)]));
         assert_eq!(bench.wants(lift()), (Verdict::Send, vec![]), "asked once");
-        assert_eq!(bench.answered(Ask, Ok(())), []);
+        assert_eq!(bench.answered(Ask, &Ok(())), []);
         assert!(bench.hold.is_mine(id(2)));
         assert_eq!(bench.wants(press()), (Verdict::Send, vec![]));
     }
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(bench.wants(None), (Verdict::Keep, vec![]), "motion does not wait");
         assert_eq!(bench.wants(lift()), (Verdict::Keep, vec![]));
         let sent = [press(), lift()].into_iter().flatten().map(|event| Deed::Send(id(2), event));
-        assert_eq!(bench.answered(Ask, Ok(())), sent.collect::<Vec<_>>());
+        assert_eq!(bench.answered(Ask, &Ok(())), sent.collect::<Vec<_>>());
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod tests {
         let mut out = Vec::new();
         bench.hold.take(id(2), bench.now, &mut out);
         assert_eq!(out, [Deed::Claim(id(2), Take)]);
-        assert_eq!(bench.answered(Take, Ok(())), []);
+        assert_eq!(bench.answered(Take, &Ok(())), []);
         assert_eq!(bench.wants(press()), (Verdict::Send, vec![]));
         assert_eq!(bench.heard(Some(person("Ada"))), [Deed::Taken(id(2))]);
         assert_eq!(bench.wants(press()), (Verdict::Keep, vec![]), "the take-over told it");
@@ -389,7 +389,7 @@ mod tests {
     fn a_refusal_drops_what_waited() {
         let mut bench = Bench::new(true);
         bench.wants(press());
-        assert_eq!(bench.answered(Ask, Err(Denial::Held("Ada".into()))), [Deed::Refused(id(2))]);
+        assert_eq!(bench.answered(Ask, &Err(Denial::Held("Ada".into()))), [Deed::Refused(id(2))]);
         assert_eq!(bench.heard(Some(person("Ada"))), [], "no second word about it");
         bench.heard(None);
         bench.pass(6);
@@ -404,7 +404,7 @@ mod tests {
         assert_eq!(bench.wants(press()), (Verdict::Send, vec![]));
         let mut bench = Bench::new(true);
         bench.wants(press());
-        assert_eq!(bench.answered(Ask, Err(Denial::Unknown)), [Deed::Send(id(2), press().unwrap())], "old");
+        assert_eq!(bench.answered(Ask, &Err(Denial::Unknown)), [Deed::Send(id(2), press().unwrap())], "old");
         assert_eq!(bench.wants(press()), (Verdict::Send, vec![]));
         let mut bench = Bench::new(true);
         bench.heard(Some(person("Ada")));
@@ -416,7 +416,7 @@ mod tests {
     fn it_is_given_back_a_while_after_the_focus_left() {
         let mut bench = Bench::new(false);
         bench.wants(press());
-        bench.answered(Ask, Ok(()));
+        bench.answered(Ask, &Ok(()));
         bench.hold.focus_moved(Some(id(2)), Some(id(3)), bench.now);
         assert_eq!(bench.pass(4), []);
         bench.hold.focus_moved(Some(id(3)), Some(id(2)), bench.now);

@@ -258,3 +258,31 @@ fn what_the_viewer_itself_takes_reaches_no_guest() {
     }
     assert_eq!(out, []);
 }
+
+#[test]
+fn a_right_click_that_is_not_the_guests_opens_the_menu() {
+    let menu = |n| Action::Do(Command::Menu(id(n), true));
+    let right = |bench: &mut Bench, n| {
+        bench.point_at(n);
+        bench.give(Input::Button(Button::Right, true))
+    };
+    assert_eq!(right(&mut Bench::new(), 4), [menu(4)], "nothing is focused");
+    assert_eq!(right(&mut Bench::focused(0), 4), [menu(4)], "another one's");
+    assert_eq!(right(&mut Bench::focused(4), 4), [menu(4)], "its pointer is not captured");
+    let pressed = |actions: &[Action]| matches!(actions, [Action::Keys(_, KeysEvent::Button { pressed: true, .. })]);
+    assert!(pressed(&right(&mut Bench::captured(4), 4)), "it is the guest's");
+    let mut tablet = Bench::focused(4);
+    tablet.router.set_pointer_mode(id(4), PointerMode::Absolute, &mut Vec::new());
+    assert!(pressed(&right(&mut tablet, 4)), "it is the guest's");
+    // By the keyboard too; a captured pointer is freed for it.
+    let mut captured = Bench::captured(2);
+    captured.press("ControlLeft");
+    captured.press("AltLeft");
+    let actions = captured.press("KeyO");
+    assert_eq!(actions.last(), Some(&Action::Do(Command::Menu(id(2), false))));
+    assert!(actions.contains(&Action::Captured(false)));
+    let mut focused = Bench::focused(2);
+    focused.press("ControlLeft");
+    focused.press("AltLeft");
+    assert_eq!(focused.press("KeyT").last(), Some(&Action::Do(Command::Take(id(2)))));
+}
