@@ -89,6 +89,33 @@ async fn processors_that_hang_are_found() {
 }
 
 #[tokio::test]
+async fn a_main_loop_that_hangs_is_found_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (guest, ..) = start(config(demo("quiet"), 6, dir.path())).await;
+    pid(&guest).await;
+    frozen(&guest, Some(false)).await;
+    // QEMU opens the file of a screenshot in its main loop: a pipe that nobody reads keeps it there.
+    let pipe = guest.run_dir().join("shot0.ppm");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    // Once it has begun nobody needs to wait for it: the order is on its way.
+    let shot = tokio::time::timeout(Duration::from_millis(500), guest.screenshot()).await;
+    assert!(shot.is_err(), "{shot:?}");
+    let reason = frozen(&guest, Some(true)).await.unwrap();
+    assert!(reason.contains("has not answered its monitor"), "{reason}");
+    let reader = std::thread::spawn(move || std::fs::read(pipe));
+    frozen(&guest, Some(false)).await;
+    assert!(reader.join().unwrap().is_ok_and(|bytes| bytes.starts_with(b"P6")));
+    guest.stop(PATIENCE).await;
+}
+
+#[tokio::test]
 async fn what_only_waits_is_not_called_frozen() {
     // sti; hlt; jmp -3
     let idle: &[u8] = &[0xfb, 0xf4, 0xeb, 0xfc];
