@@ -7,6 +7,7 @@ use crate::hub::Hub;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use loco_http::Connections;
 use loco_model::api::{Alert, Severity};
 use loco_model::recovery::{Attempt, Outcome};
 use parking_lot::Mutex;
@@ -57,12 +58,14 @@ struct Inner {
     deliveries: Family<Labels<2>, Counter>,
     alerts: Family<Labels<1>, Gauge>,
     counted: Mutex<VecDeque<String>>,
+    connections: Connections,
 }
 
 // === impl Metrics ===
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// Nothing is counted yet but the connections.
+    pub(crate) fn new(connections: Connections) -> Self {
         let mut registry = Registry::with_prefix("loco_control");
         let durations = Family::<Labels<3>, Histogram>::new_with_constructor(|| Histogram::new(DURATIONS));
         let in_flight = Gauge::default();
@@ -81,7 +84,18 @@ impl Metrics {
         );
         registry.register("alerts", "Alerts that last", alerts.clone());
         let counted = Mutex::default();
-        Self { inner: Arc::new(Inner { registry, durations, in_flight, recoveries, deliveries, alerts, counted }) }
+        Self {
+            inner: Arc::new(Inner {
+                registry,
+                durations,
+                in_flight,
+                recoveries,
+                deliveries,
+                alerts,
+                counted,
+                connections,
+            }),
+        }
     }
 
     /// Counts an attempt once, when it has ended.
@@ -142,7 +156,11 @@ impl Metrics {
     pub(crate) fn text(&self, hub: &Hub) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.inner.registry)?;
-        encode_registry(&mut text, &now(hub))?;
+        let mut now = now(hub);
+        let connections = Value::default();
+        connections.set(self.inner.connections.count() as f64);
+        now.register("http_connections", "Connections to the API", connections);
+        encode_registry(&mut text, &now)?;
         encode_eof(&mut text)?;
         Ok(text)
     }
@@ -314,7 +332,8 @@ mod tests {
         let (client, _) = fake::client(folder.path());
         let (hub, _commands) =
             Hub::new(client, std::sync::Arc::new(NoHand), Store::in_memory(), Breakers::new(), false);
-        let metrics = Metrics::new();
+        let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind");
+        let metrics = Metrics::new(server.connections());
         for (id, outcome) in
             [("a", Outcome::Running), ("a", Outcome::Repaired), ("a", Outcome::Repaired), ("b", Outcome::InVain)]
         {
@@ -341,6 +360,7 @@ mod tests {
             "loco_control_breaker_state{breaker=\"agent instance-2\"} 2",
             "loco_control_breaker_opened_total{breaker=\"agent instance-2\"} 1",
             "loco_control_breaker_refused_total{breaker=\"agent instance-2\"} 1",
+            "loco_control_http_connections 0.0",
             "loco_control_store_failing 0.0",
             "loco_control_event_subscribers 0.0",
             "loco_control_discovery_stale 0.0",
@@ -355,16 +375,19 @@ mod tests {
 
     #[tokio::test]
     async fn requests_are_measured_by_their_route() {
-        let metrics = Metrics::new();
+        let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind");
+        let connections = server.connections();
+        let metrics = Metrics::new(connections.clone());
         let routes = Router::new()
             .route("/thing/{id}", get(async || StatusCode::NO_CONTENT))
             .layer(axum::middleware::from_fn_with_state(metrics.clone(), track));
-        let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind");
         let (url, stop) = (server.url(), CancellationToken::new());
         tokio::spawn(server.serve(routes, stop.clone()));
+        let client = reqwest::Client::new();
         for path in ["/thing/1", "/thing/2", "/nowhere"] {
-            reqwest::get(format!("{url}{path}")).await.expect("answer");
+            client.get(format!("{url}{path}")).send().await.expect("answer");
         }
+        assert_eq!(connections.count(), 1, "one that is used again");
         let mut text = String::new();
         encode_registry(&mut text, &metrics.inner.registry).expect("text");
         let count = |labels: &str| format!("loco_control_http_request_duration_seconds_count{{{labels}}}");

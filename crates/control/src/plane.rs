@@ -95,7 +95,7 @@ impl ControlPlane {
         let (hub, commands) = Hub::new(client, provider.hand(), store.clone(), Breakers::new(), config.recover);
         let stop = CancellationToken::new();
         let (changes_in, changes) = mpsc::channel(64);
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(server.connections());
         let routes = api::serve(guard, hub.clone(), metrics.clone(), stop.clone());
         let mut tasks = JoinSet::new();
         let (registry, words) = Registry::new(hub.clone());

@@ -20,7 +20,7 @@ pub use guard::{Guard, HostName, Origin, bearer};
 pub use login::Login;
 pub use problem::{Failure, problem_details};
 pub use role::Role;
-pub use serve::{BindError, Limits, Server};
+pub use serve::{BindError, Connections, Limits, Server};
 pub use sse::{ServerEvent, event_response, last_event_id, numbered_event_response};
 pub use token::{Token, TokenError, TokenFile, Tokens};
 pub use trace::RequestId;

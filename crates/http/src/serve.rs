@@ -72,6 +72,21 @@ pub enum BindError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    connections: TaskTracker,
+}
+
+/// Counts a server's connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Connections(TaskTracker);
+
+// === impl Connections ===
+
+impl Connections {
+    /// How many there are now.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
 }
 
 // === impl Server ===
@@ -88,13 +103,19 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, connections: TaskTracker::new() })
     }
 
     /// The address in use, with the real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its connections, to be counted while it serves.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections(self.connections.clone())
     }
 
     /// The address as a base URL, without a trailing slash. A wildcard is written as loopback.
@@ -113,7 +134,7 @@ impl Server {
 
     /// Serves until `stop` is cancelled, then lets running answers end (2 s at most).
     pub async fn serve(self, routes: Router, stop: CancellationToken) {
-        let connections = TaskTracker::new();
+        let connections = self.connections;
         let abort = CancellationToken::new();
         let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {

@@ -182,6 +182,12 @@ impl Watched for Nobody {
     }
 }
 
+/// Counters of nothing.
+async fn metrics() -> Metrics {
+    let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind");
+    Metrics::new(server.connections())
+}
+
 /// What a server was sent.
 #[derive(Clone, Default)]
 struct Inbox {
@@ -246,7 +252,7 @@ async fn alerts_reach_events_store_and_a_real_server() {
     store.set_config(ConfigName::Alerts, hooks).expect("allowed");
     let events = EventLog::new(0, || vec![Event::Instances { instances: vec![instance(0, InstanceState::Failed)] }]);
     let mut heard = Box::pin(events.since(Some(0)));
-    let (metrics, breakers) = (Metrics::new(), Breakers::new());
+    let (metrics, breakers) = (metrics().await, Breakers::new());
     let running = tokio::spawn(run_with(
         Arc::new(Nobody),
         events.clone(),
@@ -311,7 +317,7 @@ async fn a_failing_check_is_an_alert_until_it_is_gone() {
         Arc::new(Nobody),
         events.clone(),
         store.clone(),
-        Metrics::new(),
+        metrics().await,
         Breakers::new(),
         stop.clone(),
     ));
@@ -333,7 +339,8 @@ async fn a_database_that_was_put_aside_is_told() {
     let stop = CancellationToken::new();
     let events = EventLog::new(0, Vec::new);
     let mut heard = Box::pin(events.since(Some(0)));
-    let desk = run_with(Arc::new(Nobody), events.clone(), store.clone(), Metrics::new(), Breakers::new(), stop.clone());
+    let desk =
+        run_with(Arc::new(Nobody), events.clone(), store.clone(), metrics().await, Breakers::new(), stop.clone());
     let running = tokio::spawn(desk);
     let Some((_, Event::Alert { alert })) = heard.next().await else { panic!("no alert") };
     assert_eq!((alert.title.as_str(), alert.severity), (rules::MOVED_ASIDE, Severity::Warning));
