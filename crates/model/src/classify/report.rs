@@ -27,9 +27,8 @@ pub(super) fn word(report: &HealthReport, observed: &Observed<'_>) -> (InstanceS
             let shows = health.video.display_active == Some(true);
             // One that shows its picture works somehow, whatever its agent thinks of it.
             let works_somehow = |kind| shows && matches!(kind, FaultKind::Unwell | FaultKind::AgentStuck);
-            let is_dead = |fault: &&Fault| {
-                fault.kind.severity() == OverallStatus::Unhealthy && !works_somehow(fault.kind)
-            };
+            let is_dead =
+                |fault: &&Fault| fault.kind.severity() == OverallStatus::Unhealthy && !works_somehow(fault.kind);
             let dead = faults.iter().find(is_dead);
             match dead {
                 Some(fault) => (Failed, Some(fault.text.clone()), faults),
@@ -55,7 +54,8 @@ pub(super) fn word(report: &HealthReport, observed: &Observed<'_>) -> (InstanceS
 fn running(report: &HealthReport, observed: &Observed<'_>) -> Vec<Fault> {
     let health = &report.deep_health;
     let stuck = health.agent_stuck.as_ref();
-    let mut faults: Vec<Fault> = stuck.map(|text| Fault::new(FaultKind::AgentStuck, text.clone())).into_iter().collect();
+    let mut faults: Vec<Fault> =
+        stuck.map(|text| Fault::new(FaultKind::AgentStuck, text.clone())).into_iter().collect();
     faults.extend(machine(health, observed));
     faults.extend(amounts(health, observed.limits));
     faults.extend(network(health, observed));
