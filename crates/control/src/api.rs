@@ -16,6 +16,7 @@ mod quality;
 mod session;
 mod usage;
 
+pub(crate) use agents::breaker_name;
 pub use doc::openapi_json;
 
 use crate::hub::Hub;

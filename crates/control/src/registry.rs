@@ -217,6 +217,7 @@ impl Registry {
         self.abandon(&mut entry, "the instance is gone");
         self.hub.breakers().remove(&format!("events {id}"));
         self.hub.breakers().remove(&format!("agent {id}"));
+        self.hub.breakers().remove(&crate::api::breaker_name(id));
         self.hub.know(id, None);
         self.changed.remove(&id);
         if self.update(|instances| instances.all.remove(&id).is_some()) {

@@ -274,8 +274,14 @@ async fn input_pause_and_snapshots_reach_the_agent() {
     problem_part(&fixture.refused(fixture.ask("POST", "/api/instances/instance-1/resume")).await, 409, "not paused");
     let gone = fixture.refused(fixture.ask("DELETE", "/api/instances/instance-1/snapshots/other")).await;
     problem_part(&gone, 404, "nothing at this path");
-    let away = fixture.refused(fixture.ask("POST", "/input/instance-2").json(&input)).await;
-    problem_part(&away, 502, "does not answer");
+    // One that is not there is tried a few times, and then left alone for a while.
+    let away = async || fixture.refused(fixture.ask("POST", "/input/instance-2").json(&input)).await;
+    problem_part(&away().await, 502, "does not answer");
+    let mut again = away().await;
+    for _ in 0..10 {
+        again = away().await;
+    }
+    problem_part(&again, 503, "did not answer lately");
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@
 use super::Shared;
 use super::error::ApiError;
 use super::params::{Id, Params, instance, snapshot_name};
+use crate::breaker::Breaker;
 use crate::hub::HubError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use loco_http::{Client, ClientError, Failure, Fetched, JsonBody};
+use loco_http::{Client, ClientError, EventStream, Failure, Fetched, JsonBody};
 use loco_model::InstanceId;
 use loco_model::agent::{Snapshot, SnapshotOrder};
 use loco_model::input::InputRequest;
@@ -16,12 +17,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Longest answer that is passed on, in bytes: a screenshot.
-pub(super) const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Name of the breaker around what is passed on to an instance's agent.
+pub(crate) fn breaker_name(id: InstanceId) -> String {
+    format!("requests {id}")
+}
 
 /// The way to one instance's agent.
 pub(super) struct Agent {
-    pub(super) client: Client,
+    client: Client,
     base: String,
+    breaker: Breaker,
 }
 
 // === impl Agent ===
@@ -33,11 +40,28 @@ impl Agent {
         }
         let base = shared.hub.agent(id);
         let base = base.ok_or_else(|| Failure::unavailable(format!("{id} has no agent at the moment")))?;
-        Ok(Self { client: shared.hub.client_of(id), base })
+        // One of its own: what people ask in vain must not keep repairs off.
+        let breaker = shared.hub.breakers().of(&breaker_name(id));
+        Ok(Self { client: shared.hub.client_of(id), base, breaker })
+    }
+
+    /// Makes a call through the breaker; the client bounds how long it takes.
+    async fn call<T>(&self, call: impl Future<Output = Result<T, ClientError>>) -> Result<T, ApiError> {
+        let permit = self.breaker.permit().map_err(|refused| {
+            let seconds = refused.wait.as_secs() + 1;
+            Failure::unavailable(format!("the agent did not answer lately: it is tried again in {seconds} s"))
+        })?;
+        let result = call.await;
+        permit.tell(!matches!(result, Err(ClientError::Unreachable { .. })));
+        result.map_err(|error| ApiError::of_agent(&error))
+    }
+
+    pub(super) async fn events(&self, path: &str) -> Result<EventStream, ApiError> {
+        self.call(self.client.events(&self.url(path))).await
     }
 
     /// `path` begins with a slash.
-    pub(super) fn url(&self, path: &str) -> String {
+    fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 
@@ -53,8 +77,7 @@ impl Agent {
             Some(body) => request.json(body),
             None => request,
         };
-        let answer = self.client.fetch(request, &url, MAX_ANSWER_BYTES).await;
-        answer.map_err(|error| ApiError::of_agent(&error))
+        self.call(self.client.fetch(request, &url, MAX_ANSWER_BYTES)).await
     }
 
     pub(super) async fn order(

@@ -62,8 +62,7 @@ pub(super) async fn get_logs(
         let lines: Vec<LogLine> = agent.get(&format!("/logs?tail={tail}")).await?;
         return Ok(Json(lines).into_response());
     }
-    let url = agent.url(&format!("/logs?tail={tail}&follow=true"));
-    let events = agent.client.events(&url).await.map_err(|error| ApiError::of_agent(&error))?;
+    let events = agent.events(&format!("/logs?tail={tail}&follow=true")).await?;
     let lines = events.filter_map(move |event| async move {
         match event {
             Ok(event) if event.name == "line" => {
