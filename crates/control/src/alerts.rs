@@ -47,8 +47,9 @@ async fn run_with(
     let (results_in, results) = mpsc::channel(RESULTS);
     let (checks_in, checks) = watch::channel(Arc::new(store.settings::<ChecksConfig>()));
     let mut tasks = JoinSet::new();
-    tasks.spawn(checks::run(watched, checks, breakers.clone(), results_in, stop.clone()));
+    tasks.spawn(checks::run(watched.clone(), checks, breakers.clone(), results_in, stop.clone()));
     let desk = Desk {
+        watched,
         book: Book::adopt(store.alerts(usize::MAX)),
         hooks: Hooks::new(store.control_id(), Outside::default(), breakers, metrics.clone()),
         store,
@@ -66,6 +67,7 @@ async fn run_with(
 
 /// Where everything comes together.
 struct Desk {
+    watched: Arc<dyn Watched>,
     book: Book,
     hooks: Hooks,
     store: Store,
@@ -135,6 +137,11 @@ impl Desk {
     fn hear(&mut self, event: &Event) {
         if let Event::Attempt { attempt } = event {
             self.metrics.attempt(attempt);
+        }
+        if matches!(event, Event::Instances { .. }) {
+            // The whole: how discovery stands belongs to it, and was told before, if at all.
+            let info = self.watched.discovery();
+            self.hear(&Event::Discovery { info });
         }
         let known = self.book.instances();
         for change in rules::of(event, &known) {

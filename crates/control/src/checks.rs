@@ -13,7 +13,7 @@ use crate::history::Rates;
 use crate::hub::Hub;
 use crate::outside::Outside;
 use loco_model::InstanceId;
-use loco_model::api::Severity;
+use loco_model::api::{DiscoveryInfo, Severity};
 use loco_model::report::DeepHealth;
 use probe::{Place, probe};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,8 @@ pub(crate) trait Watched: Send + Sync + 'static {
     fn agents(&self) -> Vec<(InstanceId, Option<String>)>;
     /// When an instance's last report was made by its agent's clock, and what it says.
     fn health(&self, id: InstanceId) -> Option<(u64, DeepHealth)>;
+    /// How finding instances goes.
+    fn discovery(&self) -> DiscoveryInfo;
 }
 
 impl Watched for Hub {
@@ -59,6 +61,10 @@ impl Watched for Hub {
     fn health(&self, id: InstanceId) -> Option<(u64, DeepHealth)> {
         let health = Hub::health(self, id)?;
         health.timestamp_ms.zip(health.deep_health)
+    }
+
+    fn discovery(&self) -> DiscoveryInfo {
+        Hub::discovery(self)
     }
 }
 

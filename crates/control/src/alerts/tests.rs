@@ -180,6 +180,10 @@ impl Watched for Nobody {
     fn health(&self, _: InstanceId) -> Option<(u64, DeepHealth)> {
         None
     }
+
+    fn discovery(&self) -> DiscoveryInfo {
+        DiscoveryInfo::default()
+    }
 }
 
 /// Counters of nothing.
@@ -327,6 +331,38 @@ async fn a_failing_check_is_an_alert_until_it_is_gone() {
     store.set_config(ConfigName::Checks, json!({"checks": []})).expect("allowed");
     let Some((_, Event::Alert { alert })) = heard.next().await else { panic!("no end") };
     assert!(alert.title == "Check failed: door" && alert.ended_at_ms.is_some());
+    stop.cancel();
+    running.await.expect("ended");
+}
+
+/// Finds nothing, and that since long.
+struct Stale;
+
+impl Watched for Stale {
+    fn agents(&self) -> Vec<(InstanceId, Option<String>)> {
+        Vec::new()
+    }
+
+    fn health(&self, _: InstanceId) -> Option<(u64, DeepHealth)> {
+        None
+    }
+
+    fn discovery(&self) -> DiscoveryInfo {
+        let last_error = Some("no such file".to_owned());
+        DiscoveryInfo { stale_since_ms: Some(1), last_error, ..DiscoveryInfo::default() }
+    }
+}
+
+#[tokio::test]
+async fn what_was_stale_before_is_told() {
+    let stop = CancellationToken::new();
+    let events = EventLog::new(0, || vec![Event::Instances { instances: Vec::new() }]);
+    let mut heard = Box::pin(events.since(Some(0)));
+    let desk =
+        run_with(Arc::new(Stale), events.clone(), Store::in_memory(), metrics().await, Breakers::new(), stop.clone());
+    let running = tokio::spawn(desk);
+    let Some((_, Event::Alert { alert })) = heard.next().await else { panic!("no alert") };
+    assert_eq!((alert.title.as_str(), alert.detail.as_deref()), (rules::DISCOVERY_STALE, Some("no such file")));
     stop.cancel();
     running.await.expect("ended");
 }

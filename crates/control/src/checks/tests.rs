@@ -129,6 +129,10 @@ impl Watched for Fleet {
     fn health(&self, id: InstanceId) -> Option<(u64, DeepHealth)> {
         self.health.lock().get(&id).cloned()
     }
+
+    fn discovery(&self) -> DiscoveryInfo {
+        DiscoveryInfo::default()
+    }
 }
 
 struct Running {
