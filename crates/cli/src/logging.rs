@@ -194,13 +194,37 @@ pub(crate) fn tell(line: &str) {
 
 /// Tells a person in one line why the program ends, and the log files too.
 pub(crate) fn report(error: &anyhow::Error) {
-    tell(&format!("error: {error:#}"));
-    tracing::error!(target: END, "ended: {error:#}");
+    let error = in_one_line(error);
+    tell(&format!("error: {error}"));
+    tracing::error!(target: END, "ended: {error}");
+}
+
+/// The error and its causes; one that its effect's message has in it already is not said twice.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut line, cause| {
+        if line.is_empty() {
+            return cause;
+        }
+        if !line.ends_with(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+        line
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || std::io::Error::other("no such file");
+        assert_eq!(in_one_line(&anyhow::Error::new(cause()).context("cannot read x")), "cannot read x: no such file");
+        let told = anyhow::Error::new(cause()).context("token file x: no such file");
+        assert_eq!(in_one_line(&told.context("cannot start")), "cannot start: token file x: no such file");
+    }
+
     use serde_json::Value;
     use std::time::SystemTime;
 

@@ -241,7 +241,7 @@ mod tests {
                 let pixels: Vec<u8> = (0..size.area())
                     .flat_map(|at| {
                         let (x, y) = (at % u64::from(size.width) / 16 + i * 13, at / u64::from(size.width) / 16);
-                        let mut mixed = (x * 0x9e37_79b9 ^ y * 0x85eb_ca6b).wrapping_mul(0xff51_afd7_ed55_8ccd);
+                        let mut mixed = ((x * 0x9e37_79b9) ^ (y * 0x85eb_ca6b)).wrapping_mul(0xff51_afd7_ed55_8ccd);
                         mixed ^= mixed >> 33;
                         let [r, g, b, ..] = mixed.to_le_bytes();
                         [r, g, b, 0]
