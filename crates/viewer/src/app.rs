@@ -234,6 +234,7 @@ impl App {
             Event::Frame(id) => {
                 if let Some(tile) = self.wall.tile_mut(id) {
                     tile.pending = true;
+                    tile.looked.2 = true;
                 }
             }
             Event::Session(id) => self.session_changed(host, id),

@@ -7,7 +7,6 @@ use crate::hud::{Ask, Tone};
 use crate::input::chord;
 use crate::input::hold::{Deed, Verdict};
 use crate::quality::Sight;
-use crate::session::Session;
 use loco_media::SessionState;
 use loco_model::InstanceId;
 use loco_model::input::{KeysEvent, Pointer};
@@ -120,7 +119,7 @@ impl App {
         let layout = &self.layout;
         let mut changed = false;
         for (id, tile) in self.wall.iter_mut() {
-            let stats = tile.session().map(Session::stats).unwrap_or_default();
+            let stats = tile.look();
             let shown = layout.place(id).and_then(|_| tile.shown.per_second(now)).filter(|_| !self.hidden);
             let (session, has_picture) = (tile.state.clone(), tile.has_picture);
             let sight = Sight { now, session: session.as_ref(), has_picture, stats: &stats, shown };
@@ -153,7 +152,7 @@ fn bounded(line: &str) -> String {
 }
 
 fn session_report(id: InstanceId, tile: &Tile, now: Instant) -> SessionReport {
-    let stats = tile.session().map(Session::stats).unwrap_or_default();
+    let stats = &tile.looked.0;
     let state = match &tile.state {
         Some(SessionState::Connected) => "connected",
         Some(SessionState::Failed { .. }) => "failed",

@@ -9,11 +9,15 @@ use crate::session::{Connector, Session};
 use crate::sound::SoundSystem;
 use crate::statistics::Trace;
 use loco_media::stats::{Histogram, Rate};
-use loco_media::{SessionState, Wake};
+use loco_media::{ReceiverStats, SessionState, Wake};
 use loco_model::api::{Endpoints, Instance};
+use loco_model::usage::QualityLevel;
 use loco_model::{InstanceId, InstanceState};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// The counters of a still instance are read once in so many looks.
+const STILL_LOOKS: u32 = 4;
 
 /// A volume, a mute and a solo.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,6 +68,8 @@ pub struct Tile {
     pub traces: [Trace; 3],
     /// How good its picture arrives.
     pub gauge: Gauge,
+    /// The session's counters as they were looked at last, how many looks ago, and whether pictures came since.
+    pub looked: (ReceiverStats, u32, bool),
     /// The attempt to repair it that is being made, and when it was first heard of here.
     pub recovering: Option<(String, Instant)>,
     /// The last attempt before which something was saved.
@@ -86,6 +92,7 @@ impl Tile {
             marker: Pairing::default(),
             traces: ["shown, fps", "kbit/s", "latency, ms"].map(Trace::new),
             gauge: Gauge::default(),
+            looked: (ReceiverStats::default(), 0, true),
             recovering: None,
             evidence: None,
             snapshots: None,
@@ -109,6 +116,20 @@ impl Tile {
             recovering_for: self.recovering.as_ref().map(|(_, since)| since.elapsed()),
             evidence: self.evidence.is_some(),
         })
+    }
+
+    /// Looks at the session's counters. Of one that is still they are not read at every look: reading them asks the
+    /// transport how the path is.
+    pub fn look(&mut self) -> ReceiverStats {
+        let (stats, age, moved) = &self.looked;
+        let is_well = self.gauge.quality().is_some_and(|quality| quality.level == QualityLevel::Excellent);
+        let is_still = !moved && is_well && self.connected() && stats.fps_sent.is_none_or(|fps| fps < 0.1);
+        if is_still && *age < STILL_LOOKS {
+            self.looked.1 += 1;
+        } else {
+            self.looked = (self.session().map(Session::stats).unwrap_or_default(), 0, false);
+        }
+        self.looked.0.clone()
     }
 
     /// Keeps since when it is being repaired.
