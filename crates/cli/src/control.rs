@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Enough for every instance that there may be.
+const OPEN_FILES: u64 = 16_384;
+
 /// Arguments of the control plane. Flags win over the environment, the environment over the defaults.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ControlArgs {
@@ -68,6 +71,10 @@ async fn serve(args: ControlArgs) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => "SIGINT",
         }
     };
+    // A stream to each agent, and often a request beside it: more than the 1,024 files that systems allow unasked.
+    if let Err(error) = loco_process::allow_files(OPEN_FILES) {
+        tracing::warn!("the limit of open files cannot be raised: {error}");
+    }
     let provider = Fixed::open(&args.instances)?;
     let config = ControlConfig {
         listen: args.listen,

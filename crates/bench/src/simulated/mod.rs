@@ -97,17 +97,12 @@ pub fn healthy(id: InstanceId) -> HealthReport {
 /// # Errors
 /// When the system's hard limit is below that.
 pub fn allow_files(files: u64) -> Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let now = getrlimit(Resource::Nofile);
-    if now.current.is_none_or(|limit| limit >= files) {
-        return Ok(());
-    }
+    let allowed = loco_process::allow_files(files).context("cannot allow more open files")?;
     anyhow::ensure!(
-        now.maximum.is_none_or(|limit| limit >= files),
-        "this needs {files} open files, and this system allows {:?}: raise `ulimit -Hn`",
-        now.maximum
+        allowed >= files,
+        "this needs {files} open files, and this system allows {allowed}: raise `ulimit -Hn`"
     );
-    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: now.maximum }).context("cannot allow files")
+    Ok(())
 }
 
 // === impl SimulatedAgent ===

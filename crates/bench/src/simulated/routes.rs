@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use loco_http::{Failure, event_response};
 use loco_model::agent::{LogLine, LogSource, Snapshot, SnapshotOrder};
 use loco_model::failure::Remedy;
+use loco_model::input::{InputEvent, InputRequest, MAX_EVENTS_PER_REQUEST};
 use loco_model::recovery::{Attempt, Initiator, Ledger, Outcome, RemedyOrder, left};
 use loco_model::report::HealthReport;
 use loco_model::usage::Use;
@@ -53,7 +54,7 @@ pub(super) fn routes(shared: Arc<Shared>, stop: CancellationToken) -> Router {
         .route("/snapshot/load", post(load_snapshot))
         .route("/snapshots/{name}", delete(delete_snapshot))
         .route("/logs", get(logs))
-        .route("/input", post(async |Json(_): Json<loco_model::input::InputRequest>| StatusCode::NO_CONTENT))
+        .route("/input", post(input))
         .route("/screenshot.png", get(async || ([(header::CONTENT_TYPE, "image/png")], PIXEL)))
         .layer(from_fn_with_state(context.clone(), unless_silent))
         .with_state(context)
@@ -159,6 +160,20 @@ async fn use_of(State(asked): Asked, Json(usage): Json<Use>) -> StatusCode {
         report.uses.push(usage);
     }
     StatusCode::NO_CONTENT
+}
+
+/// Takes what an agent takes.
+async fn input(Json(request): Json<InputRequest>) -> Result<StatusCode, Failure> {
+    let within = |value: i32, most: i32| (-most..=most).contains(&value);
+    let allowed = |event: &InputEvent| match *event {
+        InputEvent::Motion { dx, dy } => within(dx, 16_384) && within(dy, 16_384),
+        InputEvent::Wheel { x, y } => within(x.into(), 64) && within(y.into(), 64),
+        _ => true,
+    };
+    if request.events.len() <= MAX_EVENTS_PER_REQUEST && request.events.iter().all(allowed) {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "an event is not allowed, or there are too many"))
 }
 
 fn set_state(asked: &Context, state: &str) -> StatusCode {
