@@ -31,7 +31,7 @@ pub struct Webhook {
     pub name: String,
     /// `http://…` or `https://…`. It may be a secret itself: it is never logged, and shown without its path; a URL that
     /// is set as it was shown stays what it was.
-    #[schema(max_length = 2_048, pattern = "^https?://([A-Za-z0-9.-]+|\\[[0-9a-fA-F:]+\\])(:[0-9]{1,5})?([/?][A-Za-z0-9._~/=&%+:@,;?-]*)?$")]
+    #[schema(max_length = 2_048)]
     pub url: String,
     /// Alerts of less weight are not sent.
     #[serde(default = "default_severity")]

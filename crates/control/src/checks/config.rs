@@ -65,6 +65,7 @@ pub enum Probe {
         status: Option<u16>,
         /// What must stand in it, within its first 64 KiB.
         #[serde(default)]
+        #[schema(min_length = 1, max_length = 256)]
         contains: Option<String>,
     },
     /// A connection can be made.
