@@ -265,8 +265,7 @@ impl Registry {
             self.wakes.remove(&(at, id));
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.wake = None;
-                if entry.ledger.again_at.is_some_and(|at| at <= now) {
-                    entry.ledger.again_at = None;
+                if entry.ledger.is_due(now) {
                     self.read_ledger(id);
                 }
             }
@@ -300,7 +299,7 @@ impl Registry {
                 Step::Wait(until) => {
                     let until = until.map(|until| self.begun + until / self.haste);
                     let deadline = entry.deadline(now, &self.limits);
-                    let wake = until.into_iter().chain(deadline).chain(entry.ledger.again_at).min();
+                    let wake = until.into_iter().chain(deadline).chain(entry.ledger.next_read()).min();
                     if entry.wake != wake {
                         if let Some(old) = std::mem::replace(&mut entry.wake, wake) {
                             self.wakes.remove(&(old, id));

@@ -20,6 +20,9 @@ use tokio::time::Instant;
 const RATE_SPAN: Duration = Duration::from_secs(10);
 /// How soon a ledger is read again in which somebody's attempt is running.
 const RUNNING_AGAIN: Duration = Duration::from_secs(5);
+/// When a ledger is read after a guest was started again: at once, and later too. An agent that starts its QEMU again does
+/// so before it writes that down.
+const LATER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(20)];
 /// Own attempts that are told apart at least.
 const MAX_OWN: usize = 512;
 /// The limit's window.
@@ -75,6 +78,8 @@ pub(super) struct Books {
     pub(super) read_again: bool,
     /// When it should be read again.
     pub(super) again_at: Option<Instant>,
+    /// When else, since something was done lately that it may not have yet.
+    pub(super) late: Vec<Instant>,
 }
 
 /// Frames that get lost, as a rate.
@@ -141,6 +146,9 @@ impl Entry {
         self.waiting_since = is_under_way.then(|| self.waiting_since.unwrap_or(now));
         let network = &health.network;
         self.errors.see(now, network.tx_errors.into_iter().chain(network.rx_errors).reduce(u64::saturating_add));
+        if is_other_start && was_in_contact {
+            self.ledger.late = LATER.map(|after| now + after).to_vec();
+        }
         self.link = Link::Well;
         self.heard_at = now;
         self.report = Some(Arc::new(report));
@@ -215,6 +223,19 @@ impl Books {
             None if beside == 0 => None,
             left => Some(left.unwrap_or(MAX_ATTEMPTS).saturating_sub(beside)),
         }
+    }
+
+    /// When it should be read next.
+    pub(super) fn next_read(&self) -> Option<Instant> {
+        self.again_at.into_iter().chain(self.late.iter().copied()).min()
+    }
+
+    /// Whether it should be read now; each time is said once.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.next_read().is_some_and(|at| at <= now);
+        self.again_at = self.again_at.filter(|at| *at > now);
+        self.late.retain(|at| *at > now);
+        is_due
     }
 
     /// How long until there is one more than now.

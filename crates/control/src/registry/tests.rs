@@ -237,8 +237,13 @@ async fn what_another_did_is_told_and_left_to_settle() {
     let plane = Plane::start(Store::in_memory(), 1, false, &[&fake]).await;
     plane.until(0, "live", |i| i.state == InstanceState::Live && i.attempts_left == Some(3)).await;
     // QEMU exited, its agent started it again: seen by the count of restarts.
-    fake.add(fake.own_attempt("qemu-exited"));
+    // It writes that down later than it tells of it.
     fake.change(|health| health.guest_restarts = 1);
+    while plane.hub.health(id(0)).and_then(|health| health.deep_health).is_none_or(|deep| deep.guest_restarts == 0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    fake.add(fake.own_attempt("qemu-exited"));
     plane.until(0, "counted", |i| i.attempts_left == Some(2)).await;
     plane.until_outcomes(&[(Remedy::RestartQemu, Outcome::Repaired)]).await;
     assert_eq!(fake.attempts().len(), 1, "nothing was ordered");
