@@ -117,11 +117,10 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     if !args.json {
         writeln!(stdout, "{markdown}")?;
     }
-    let lines: Vec<String> = measured.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    rows::write(&out.join("rows.jsonl"), &(lines.join("\n") + "\n"))?;
+    rows::write(&out.join("rows.jsonl"), &docs::lines(&measured)?)?;
     rows::write(&out.join("rows.md"), &markdown)?;
     if let Some(document) = &args.write_docs {
-        docs::write_results(document, &markdown, &out)?;
+        docs::write_results(document, &measured, &out)?;
     }
     tracing::info!(out = %out.display(), "kept the results");
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -1,19 +1,19 @@
 //! What a measured row says, for machines and for people.
 
 use crate::stats::round;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 
 /// One row of the table of targets, measured. Printed as one JSON line.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Its number in the table of targets.
     pub row: u8,
     /// What was measured.
     pub what: String,
     /// Unit of every number without one in its name.
-    pub unit: &'static str,
+    pub unit: String,
     /// Our numbers.
     pub ours: Map<String, Value>,
     /// The peer that did best in the same run, and any others within it; null where there is none.
@@ -31,7 +31,7 @@ pub struct Row {
 }
 
 /// Another program that did the same, on the same guests in the same run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its name and version.
     pub name: String,
@@ -39,12 +39,12 @@ pub struct Peer {
     #[serde(flatten)]
     pub values: Map<String, Value>,
     /// The other peers of the row.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Peer>,
 }
 
 /// One thing that a row demands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
     /// In words, with the limit.
     pub what: String,
@@ -84,7 +84,7 @@ fn short(value: f64) -> f64 {
 }
 
 /// What the row was measured on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Processor's name; null where the system does not tell.
     pub cpu: Option<String>,
@@ -93,7 +93,7 @@ pub struct Machine {
     /// Operating system's kernel.
     pub kernel: Option<String>,
     /// Build profile of the measured executable, as far as its bench can tell: `release` or `dev`.
-    pub profile: &'static str,
+    pub profile: String,
     /// Processes that wanted to run in the last minute, on average (load), when the row was done; a quiet machine shows
     /// only what the row itself needs. Null where the system does not tell.
     pub load: Option<f64>,
@@ -114,10 +114,25 @@ impl Machine {
             cpu: model,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
-            profile: if cfg!(debug_assertions) { "dev" } else { "release" },
+            profile: if cfg!(debug_assertions) { "dev" } else { "release" }.to_owned(),
             load: read("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
             qemu: first_line_of("qemu-system-x86_64", &["--version"]),
         }
+    }
+}
+
+impl Machine {
+    /// In one line, without what changes from minute to minute.
+    fn words(&self) -> String {
+        let unknown = || "unknown".to_owned();
+        format!(
+            "{} x {}, Linux {}, {}; build profile `{}`",
+            self.cores,
+            self.cpu.clone().unwrap_or_else(unknown),
+            self.kernel.clone().unwrap_or_else(unknown),
+            self.qemu.clone().unwrap_or_else(|| "no QEMU".to_owned()),
+            self.profile,
+        )
     }
 }
 
@@ -133,11 +148,11 @@ pub fn first_line_of(program: &str, arguments: &[&str]) -> Option<String> {
 impl Row {
     /// A row whose reach is that of all its conditions; without any it is not reached.
     #[must_use]
-    pub fn new(row: u8, what: &str, unit: &'static str, how: &str, conditions: Vec<Condition>) -> Self {
+    pub fn new(row: u8, what: &str, unit: &str, how: &str, conditions: Vec<Condition>) -> Self {
         Self {
             row,
             what: what.to_owned(),
-            unit,
+            unit: unit.to_owned(),
             ours: Map::new(),
             peer: None,
             ratio: None,
@@ -154,18 +169,8 @@ impl Row {
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::new();
     if let Some(first) = rows.first() {
-        let machine = &first.machine;
-        let unknown = || "unknown".to_owned();
         // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "Measured on {} x {}, Linux {}, {}; build profile `{}`.\n",
-            machine.cores,
-            machine.cpu.clone().unwrap_or_else(unknown),
-            machine.kernel.clone().unwrap_or_else(unknown),
-            machine.qemu.clone().unwrap_or_else(|| "no QEMU".to_owned()),
-            machine.profile,
-        );
+        let _ = writeln!(text, "Measured on {}.\n", first.machine.words());
     }
     text.push_str("| row | what | ours | peer | times better | reached |\n|---|---|---|---|---|---|\n");
     for row in rows {
@@ -183,6 +188,9 @@ pub fn markdown(rows: &[Row]) -> String {
     }
     for row in rows {
         let _ = writeln!(text, "\n### Row {}: {}\n\n{}\n", row.row, row.what, row.how);
+        if rows.first().is_some_and(|first| first.machine.words() != row.machine.words()) {
+            let _ = writeln!(text, "Measured on {}.\n", row.machine.words());
+        }
         if let Some(load) = row.machine.load {
             let _ = writeln!(text, "Load of the machine when it was done: {load}.\n");
         }

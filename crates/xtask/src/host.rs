@@ -79,12 +79,12 @@ const APT_TEST: &[&str] = &[
     "pipewire-pulse",
     "wireplumber",
     "libasound2-plugins", // ALSA's way to them, in a card's stead
-    "dbus",            // its parts speak over a bus of their own
-    "coturn",          // a relay: where no direct path is open
-    "tigervnc-viewer", // a peer in the benchmarks
-    "libfaketime",     // a clock that is stepped
-    "iproute2",        // a network of a test's own
-    "python3-venv",    // Schemathesis asks the API; it comes from PyPI
+    "dbus",               // its parts speak over a bus of their own
+    "coturn",             // a relay: where no direct path is open
+    "tigervnc-viewer",    // a peer in the benchmarks
+    "libfaketime",        // a clock that is stepped
+    "iproute2",           // a network of a test's own
+    "python3-venv",       // Schemathesis asks the API; it comes from PyPI
     "git",
 ];
 

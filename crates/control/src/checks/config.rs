@@ -57,7 +57,10 @@ pub enum Probe {
     /// A page is there (GET; redirects are not followed).
     Http {
         /// `http://…` or `https://…`.
-        #[schema(max_length = 2_048, pattern = "^https?://([A-Za-z0-9.-]+|\\{host\\}|\\[[0-9a-fA-F:]+\\])(:[0-9]{1,5})?([/?]([A-Za-z0-9._~/=&%+:@,;?-]|\\{(host|index|id)\\})*)?$")]
+        #[schema(
+            max_length = 2_048,
+            pattern = "^https?://([A-Za-z0-9.-]+|\\{host\\}|\\[[0-9a-fA-F:]+\\])(:[0-9]{1,5})?([/?]([A-Za-z0-9._~/=&%+:@,;?-]|\\{(host|index|id)\\})*)?$"
+        )]
         url: String,
         /// The status that it must have; null: any of 200 to 299.
         #[serde(default)]
@@ -71,7 +74,9 @@ pub enum Probe {
     /// A connection can be made.
     Tcp {
         /// `HOST:PORT`.
-        #[schema(pattern = "^([A-Za-z0-9.-]{1,200}|\\{host\\}):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]|[1-5][0-9]{0,3}\\{index\\})$")]
+        #[schema(
+            pattern = "^([A-Za-z0-9.-]{1,200}|\\{host\\}):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]|[1-5][0-9]{0,3}\\{index\\})$"
+        )]
         address: String,
     },
     /// A metric of the history stays within a limit.

@@ -2,9 +2,9 @@
 
 use super::feed::Source;
 use super::{DeviceInfo, Output};
+use crate::{CHANNELS, RATE_HZ};
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, FrameCount, SupportedBufferSize};
-use crate::{CHANNELS, RATE_HZ};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

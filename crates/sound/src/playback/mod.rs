@@ -14,13 +14,13 @@ pub mod place;
 mod priority;
 mod wake;
 
-pub use board::Click;
 pub use crate::meter::{Decay, Reading as Levels};
+pub use board::Click;
 pub use priority::Priority;
 
+use crate::{Reader, ReaderStats, ReaderStatsHandle, SoundError};
 use board::Board;
 use feed::Source;
-use crate::{Reader, ReaderStats, ReaderStatsHandle, SoundError};
 use loco_model::InstanceId;
 use mixer::{Command, Desk};
 use output::{MakeBackend, Message, Shown, Supervisor, Timings};
