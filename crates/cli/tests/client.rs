@@ -25,18 +25,18 @@ fn id(n: usize) -> InstanceId {
 
 fn attempt(outcome: Outcome) -> Attempt {
     Attempt {
-        id: "a1".into(),
-        instance_id: id(3),
-        started_at_ms: 1_795_256_188_000,
         ended_at_ms: (outcome != Outcome::Running).then_some(1_795_256_189_500),
-        class: FailureClass::Qemu,
-        action: Remedy::RestartQemu,
-        initiator: Initiator::Person { name: "operate".into() },
-        is_override: false,
         reason: Some("QEMU exited".into()),
         outcome,
-        detail: None,
         evidence: Some("a1".into()),
+        ..Attempt::begun(
+            "a1",
+            id(3),
+            1_795_256_188_000,
+            FailureClass::Qemu,
+            Remedy::RestartQemu,
+            Initiator::Person { name: "operate".into() },
+        )
     }
 }
 

@@ -154,18 +154,20 @@ impl Shared {
     fn attempt(&self, action: Remedy, order: RemedyOrder, outcome: Outcome) -> Attempt {
         let now = unix_ms();
         Attempt {
-            id: order.attempt_id.unwrap_or_else(|| now.to_string()),
-            instance_id: self.id,
-            started_at_ms: now,
             ended_at_ms: Some(now),
-            class: order.class,
-            action,
-            initiator: order.initiator.unwrap_or(Initiator::Agent),
             is_override: order.is_override,
             reason: order.reason,
             outcome,
             detail: Some("done".into()),
             evidence: Some("evidence".into()),
+            ..Attempt::begun(
+                order.attempt_id.unwrap_or_else(|| now.to_string()),
+                self.id,
+                now,
+                order.class,
+                action,
+                order.initiator.unwrap_or(Initiator::Agent),
+            )
         }
     }
 }

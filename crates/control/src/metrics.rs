@@ -311,18 +311,16 @@ mod tests {
 
     fn attempt(id: &str, outcome: Outcome) -> Attempt {
         Attempt {
-            id: id.into(),
-            instance_id: InstanceId::try_new(2).expect("index"),
-            started_at_ms: 1,
             ended_at_ms: (outcome != Outcome::Running).then_some(2),
-            class: FailureClass::Qemu,
-            action: Remedy::RestartQemu,
-            initiator: Initiator::Agent,
-            is_override: false,
-            reason: None,
             outcome,
-            detail: None,
-            evidence: None,
+            ..Attempt::begun(
+                id,
+                InstanceId::try_new(2).expect("index"),
+                1,
+                FailureClass::Qemu,
+                Remedy::RestartQemu,
+                Initiator::Agent,
+            )
         }
     }
 

@@ -89,7 +89,7 @@ pub fn phase(phase: &Phase) -> classify::Phase<'_> {
 mod tests {
     use super::*;
     use loco_model::classify::{Fault, FaultKind};
-    use loco_model::recovery::{Initiator, Outcome};
+    use loco_model::recovery::Initiator;
     use loco_model::usage::InputHolder;
     use loco_model::{FailureClass, InstanceId, Remedy};
 
@@ -109,18 +109,8 @@ mod tests {
 
     fn attempt() -> Attempt {
         Attempt {
-            id: "a".into(),
-            instance_id: found().id,
-            started_at_ms: 1,
-            ended_at_ms: None,
-            class: FailureClass::Qemu,
-            action: Remedy::RestartQemu,
-            initiator: Initiator::Agent,
-            is_override: false,
             reason: Some("it stands still".into()),
-            outcome: Outcome::Running,
-            detail: None,
-            evidence: None,
+            ..Attempt::begun("a", found().id, 1, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent)
         }
     }
 

@@ -22,7 +22,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use zbus::message::{Message, Type};
 use zbus::names::MemberName;
-use zbus::{Connection, OwnedVariant, Variant, connection};
+use zbus::{Connection, Fd, OwnedVariant, Variant, connection};
 
 #[zbus::proxy(
     interface = "org.qemu.Display1.Keyboard",
@@ -87,6 +87,32 @@ pub(crate) async fn attach(seat: Seat, shared: &Arc<Shared>, with_sound: bool) -
 
 fn io_error(error: io::Error) -> zbus::Error {
     zbus::Error::InputOutput(Arc::new(error))
+}
+
+/// What a listener is registered for.
+struct Listening {
+    /// Last part of the object's path.
+    object: &'static str,
+    /// Last part of the interface's name.
+    interface: &'static str,
+    method: &'static str,
+}
+
+/// Registers a listener with QEMU: the connection that it sends to. Every registration is of a peer of its own on the
+/// bus, `number`, since QEMU allows one listener to each.
+async fn register(bus: &Connection, number: u32, listening: Listening) -> zbus::Result<zbus::MessageStream> {
+    let (ours, theirs) = UnixStream::pair().map_err(io_error)?;
+    let Listening { object, interface, method } = listening;
+    let call = Message::method_call(format!("/org/qemu/Display1/{object}"), method)
+        .destination("org.qemu")
+        .interface(format!("org.qemu.Display1.{interface}"))
+        .sender(format!(":1.{number}"))
+        .with_flags(zbus::message::Flags::NO_REPLY_EXPECTED)
+        .build(&(Fd::from(&theirs),))?;
+    bus.send(&call).await?;
+    drop((call, theirs));
+    // QEMU's answer is that it greets us; it hangs up when it refuses.
+    peer(ours).await
 }
 
 /// A connection to QEMU over a socket pair, as the stream of its messages: none is lost before the stream exists.

@@ -77,6 +77,34 @@ pub struct Attempt {
     pub evidence: Option<String>,
 }
 
+impl Attempt {
+    /// One that was begun at `started_at_ms` (milliseconds since 1970 UTC) and of which nothing more is known yet.
+    #[must_use]
+    pub fn begun(
+        id: impl Into<String>,
+        instance_id: InstanceId,
+        started_at_ms: u64,
+        class: FailureClass,
+        action: Remedy,
+        initiator: Initiator,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            instance_id,
+            started_at_ms,
+            ended_at_ms: None,
+            class,
+            action,
+            initiator,
+            is_override: false,
+            reason: None,
+            outcome: Outcome::Running,
+            detail: None,
+            evidence: None,
+        }
+    }
+}
+
 /// Body of an agent's `POST /remedy/{action}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -11,7 +11,7 @@ use loco_model::api::{Alert, Endpoints, Instance, Severity};
 use loco_model::failure::{FailureClass, Remedy};
 use loco_model::input::{KeysEvent, Pointer};
 use loco_model::look::instance_colour;
-use loco_model::recovery::{Attempt, Initiator, Outcome};
+use loco_model::recovery::{Attempt, Initiator};
 use loco_model::usage::InputHolder;
 use loco_model::{InstanceId, InstanceState, Size};
 use loco_viewer::app::Event;
@@ -187,18 +187,8 @@ impl Connector for Towns {
 
 fn attempt(instance_id: InstanceId) -> Attempt {
     Attempt {
-        id: "1".into(),
-        instance_id,
-        started_at_ms: 0,
-        ended_at_ms: None,
-        class: FailureClass::Qemu,
-        action: Remedy::RestartQemu,
-        initiator: Initiator::Agent,
-        is_override: false,
         reason: Some("QEMU exited with signal 9".into()),
-        outcome: Outcome::Running,
-        detail: None,
-        evidence: None,
+        ..Attempt::begun("1", instance_id, 0, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent)
     }
 }
 

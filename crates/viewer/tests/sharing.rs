@@ -231,18 +231,11 @@ fn who_follows_goes_where_the_list_says_and_sets_it() {
 fn repairs_alerts_and_a_lost_control_plane_are_told() {
     let mut bench = bench(2, false);
     let attempt = |outcome, ended_at_ms| Attempt {
-        id: "a1".into(),
-        instance_id: id(0),
-        started_at_ms: 1_000,
         ended_at_ms,
-        class: FailureClass::Qemu,
-        action: Remedy::RestartQemu,
-        initiator: Initiator::Agent,
-        is_override: false,
         reason: Some("QEMU exited with signal 9".into()),
         outcome,
-        detail: None,
         evidence: Some("a1".into()),
+        ..Attempt::begun("a1", id(0), 1_000, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent)
     };
     let running = attempt(Outcome::Running, None);
     let recovering =

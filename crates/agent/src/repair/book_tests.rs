@@ -11,18 +11,15 @@ fn later(ms: u64) -> Now {
 
 fn attempt(id: &str, now: &Now) -> Attempt {
     Attempt {
-        id: id.to_owned(),
-        instance_id: InstanceId::try_new(3).expect("an instance"),
-        started_at_ms: now.unix_ms,
-        ended_at_ms: None,
-        class: FailureClass::Qemu,
-        action: Remedy::RestartQemu,
-        initiator: Initiator::Agent,
-        is_override: false,
         reason: Some("it fell over".to_owned()),
-        outcome: Outcome::Running,
-        detail: None,
-        evidence: None,
+        ..Attempt::begun(
+            id.to_owned(),
+            InstanceId::try_new(3).expect("an instance"),
+            now.unix_ms,
+            FailureClass::Qemu,
+            Remedy::RestartQemu,
+            Initiator::Agent,
+        )
     }
 }
 

@@ -70,20 +70,10 @@ fn attempt(id: InstanceId, action: Remedy, order: RemedyOrder, role: Role) -> Re
         let allowed = "allowed are 1 to 64 letters, digits, '-' or '_', not beginning with '-'";
         return Err(Refusal::Wrong(format!("attemptId is {:?}: {allowed}", name.chars().take(80).collect::<String>())));
     }
-    Ok(Attempt {
-        id: name,
-        instance_id: id,
-        started_at_ms: unix_ms(),
-        ended_at_ms: None,
-        class: order.class,
-        action,
-        initiator: order.initiator.unwrap_or_else(|| Initiator::Person { name: role.to_string() }),
-        is_override: order.is_override,
-        reason: order.reason.map(|reason| reason.chars().take(MAX_REASON).collect()),
-        outcome: Outcome::Running,
-        detail: None,
-        evidence: None,
-    })
+    let by = order.initiator.unwrap_or_else(|| Initiator::Person { name: role.to_string() });
+    let reason = order.reason.map(|reason| reason.chars().take(MAX_REASON).collect());
+    let begun = Attempt::begun(name, id, unix_ms(), order.class, action, by);
+    Ok(Attempt { is_override: order.is_override, reason, ..begun })
 }
 
 /// Does what is ordered, and returns the attempt when it is done; one that is known already is not made again.
@@ -118,29 +108,19 @@ async fn make(agent: &Arc<Agent>, attempt: Attempt) -> Result<Attempt, Refusal> 
     let (id, action) = (attempt.id.clone(), attempt.action);
     let is_bound = !attempt.is_override;
     tracing::info!(id, %action, reason = attempt.reason, "a remedy was ordered");
+    let begun = attempt.clone();
     begin(agent, attempt, is_bound).await.map_err(Refusal::Limit)?;
     save(agent, &id, Evidence::now(agent).await).await;
     let done = actions::run(agent, action).await;
     tracing::info!(id, %action, outcome = ?done.outcome, detail = done.detail, "the remedy is done");
-    Ok(finish(agent, &id, done.outcome, done.detail).await.unwrap_or_else(|| gone(agent, id, action)))
-}
-
-/// The list is longer than what is being done: this does not happen.
-fn gone(agent: &Agent, id: String, action: Remedy) -> Attempt {
-    Attempt {
-        id,
-        instance_id: agent.id,
-        started_at_ms: unix_ms(),
+    let finished = finish(agent, &id, done.outcome, done.detail.clone()).await;
+    // What the ledger no longer has is told as it was ordered and done.
+    Ok(finished.unwrap_or(Attempt {
         ended_at_ms: Some(unix_ms()),
-        class: loco_model::failure::FailureClass::None,
-        action,
-        initiator: Initiator::Agent,
-        is_override: false,
-        reason: None,
-        outcome: Outcome::Failed,
-        detail: Some("the attempt is not in the ledger any more".to_owned()),
-        evidence: None,
-    }
+        outcome: done.outcome,
+        detail: done.detail,
+        ..begun
+    }))
 }
 
 /// Puts an attempt into the ledger; on the disk when this returns.

@@ -54,20 +54,9 @@ pub(crate) async fn follow(agent: Arc<Agent>, mut ends: mpsc::UnboundedReceiver<
 
 fn attempt(agent: &Agent, end: &End) -> Attempt {
     let at = end.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Attempt {
-        id: new_id(),
-        instance_id: agent.id,
-        started_at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
-        ended_at_ms: None,
-        class: FailureClass::Qemu,
-        action: Remedy::RestartQemu,
-        initiator: Initiator::Agent,
-        is_override: false,
-        reason: Some(end.reason.clone()),
-        outcome: Outcome::Running,
-        detail: None,
-        evidence: None,
-    }
+    let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+    let begun = Attempt::begun(new_id(), agent.id, at_ms, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent);
+    Attempt { reason: Some(end.reason.clone()), ..begun }
 }
 
 /// Waits until a picture is there again.

@@ -28,18 +28,10 @@ fn instance(index: usize, state: InstanceState) -> Instance {
 
 fn attempt(outcome: Outcome) -> Attempt {
     Attempt {
-        id: "x".into(),
-        instance_id: id(1),
-        started_at_ms: 1,
         ended_at_ms: Some(2),
-        class: FailureClass::Qemu,
-        action: Remedy::RestartQemu,
-        initiator: Initiator::Agent,
-        is_override: false,
         reason: Some("frozen".into()),
         outcome,
-        detail: None,
-        evidence: None,
+        ..Attempt::begun("x", id(1), 1, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent)
     }
 }
 

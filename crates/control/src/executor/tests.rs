@@ -13,18 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 fn attempt(action: Remedy) -> Attempt {
     Attempt {
-        id: "an-id".into(),
-        instance_id: InstanceId::try_new(0).expect("index"),
-        started_at_ms: 7,
-        ended_at_ms: None,
-        class: FailureClass::Qemu,
-        action,
-        initiator: Initiator::Policy { control: "c".into() },
-        is_override: false,
         reason: Some("it stands still".into()),
-        outcome: Outcome::Running,
-        detail: None,
-        evidence: None,
+        ..Attempt::begun(
+            "an-id",
+            InstanceId::try_new(0).expect("index"),
+            7,
+            FailureClass::Qemu,
+            action,
+            Initiator::Policy { control: "c".into() },
+        )
     }
 }
 

@@ -133,20 +133,9 @@ impl Registry {
         let hand = self.hub.shared().hand.clone();
         let entry = self.entries.get_mut(&id)?;
         let is_unasked = matches!(initiator, Initiator::Policy { .. });
-        let attempt = Attempt {
-            id: format!("{:032x}", rand::rng().random::<u128>()),
-            instance_id: id,
-            started_at_ms: unix_ms(),
-            ended_at_ms: None,
-            class: plan.class,
-            action: plan.action,
-            initiator,
-            is_override,
-            reason: plan.reason,
-            outcome: Outcome::Running,
-            detail: None,
-            evidence: None,
-        };
+        let name = format!("{:032x}", rand::rng().random::<u128>());
+        let begun = Attempt::begun(name, id, unix_ms(), plan.class, plan.action, initiator);
+        let attempt = Attempt { is_override, reason: plan.reason, ..begun };
         let (way, beside) = match entry.reach.clone() {
             Some(reach) => (Way::Agent { client: reach.client, agent: reach.agent, breaker: reach.breaker }, false),
             None => (Way::Provider(hand), true),

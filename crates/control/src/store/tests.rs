@@ -24,18 +24,8 @@ fn open(dir: &TempDir) -> Store {
 
 fn attempt(name: &str, outcome: Outcome) -> Attempt {
     Attempt {
-        id: name.to_owned(),
-        instance_id: id(1),
-        started_at_ms: BEGIN,
-        ended_at_ms: None,
-        class: FailureClass::Qemu,
-        action: Remedy::RestartQemu,
-        initiator: Initiator::Agent,
-        is_override: false,
-        reason: None,
         outcome,
-        detail: None,
-        evidence: None,
+        ..Attempt::begun(name.to_owned(), id(1), BEGIN, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent)
     }
 }
 

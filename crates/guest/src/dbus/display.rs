@@ -5,16 +5,18 @@ use super::{answer_properties, done};
 use crate::shared::Shared;
 use futures::{FutureExt as _, StreamExt as _};
 use loco_model::{Rect, Size};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use zbus::message::Message;
 use zbus::names::MemberName;
-use zbus::{Connection, Fd, MessageStream, OwnedFd};
+use zbus::{Connection, MessageStream, OwnedFd};
 
 /// QEMU shares the memory of a picture with a listener that has this: of text modes and of those with fewer than 32 bits,
 /// which it keeps converted; pictures in the guest's own memory it sends as before.
 const SHARED_MEMORY: &str = "org.qemu.Display1.Listener.Unix.Map";
+
+/// Peers of the bus that listeners of the picture are, from this number on; the first ones are QEMU and we.
+const FIRST_PEER: u32 = 10;
 
 /// pixman's `PIXMAN_x8r8g8b8` and `PIXMAN_a8r8g8b8`: 32 bits, blue in the lowest byte.
 const FORMATS: [u32; 2] = [0x2002_0888, 0x2002_8888];
@@ -29,20 +31,10 @@ enum Sync {
     Lost,
 }
 
-/// Registers a listener with QEMU. Every registration is a peer of its own on the bus: QEMU allows one to each.
+/// Registers a listener of the picture with QEMU.
 pub(super) async fn register(bus: &Connection, number: u32) -> zbus::Result<MessageStream> {
-    let (ours, theirs) = UnixStream::pair().map_err(super::io_error)?;
-    let sender = format!(":1.{}", number + 10);
-    let call = Message::method_call("/org/qemu/Display1/Console_0", "RegisterListener")
-        .destination("org.qemu")
-        .interface("org.qemu.Display1.Console")
-        .sender(sender.as_str())
-        .with_flags(zbus::message::Flags::NO_REPLY_EXPECTED)
-        .build(&(Fd::from(&theirs),))?;
-    bus.send(&call).await?;
-    drop((call, theirs));
-    // QEMU's answer is that it greets us; it hangs up when it refuses.
-    super::peer(ours).await
+    let listening = super::Listening { object: "Console_0", interface: "Console", method: "RegisterListener" };
+    super::register(bus, FIRST_PEER.saturating_add(number), listening).await
 }
 
 /// Serves until QEMU closes the connection. The pixels go to the sink out of the received message, without a copy.

@@ -5,12 +5,11 @@ use crate::shared::Shared;
 use crate::sink::SoundFormat;
 use futures::{FutureExt as _, StreamExt as _};
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 use zbus::message::Message;
 use zbus::names::MemberName;
-use zbus::{Connection, Fd, MessageStream};
+use zbus::{Connection, MessageStream};
 
 /// What the command line asks QEMU for (`out.frequency`, `out.channels`, `out.format`).
 const FORMAT: SoundFormat = SoundFormat { rate_hz: 48_000, channels: 2 };
@@ -36,21 +35,10 @@ impl Drop for Voices {
     }
 }
 
-/// Registers a listener with QEMU, each time as another peer on the bus: QEMU allows one to each, and has the one before
-/// on its list until it has seen its end.
+/// Registers a listener of the sound with QEMU, which has the one before on its list until it has seen its end.
 pub(super) async fn register(bus: &Connection, number: u32) -> zbus::Result<MessageStream> {
-    let (ours, theirs) = UnixStream::pair().map_err(super::io_error)?;
-    let sender = format!(":1.{}", FIRST_PEER.saturating_add(number));
-    let call = Message::method_call("/org/qemu/Display1/Audio", "RegisterOutListener")
-        .destination("org.qemu")
-        .interface("org.qemu.Display1.Audio")
-        .sender(sender.as_str())
-        .with_flags(zbus::message::Flags::NO_REPLY_EXPECTED)
-        .build(&(Fd::from(&theirs),))?;
-    bus.send(&call).await?;
-    drop((call, theirs));
-    // QEMU's answer is that it greets us; it hangs up when it refuses.
-    super::peer(ours).await
+    let listening = super::Listening { object: "Audio", interface: "Audio", method: "RegisterOutListener" };
+    super::register(bus, FIRST_PEER.saturating_add(number), listening).await
 }
 
 /// Serves, and attaches anew when that is ordered, until it is ended.

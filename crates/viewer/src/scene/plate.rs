@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use InstanceState::{Connecting, Degraded, Failed, Live, Recovering, Stopped};
     use loco_model::failure::{FailureClass, Remedy};
-    use loco_model::recovery::{Attempt, Initiator, Outcome};
+    use loco_model::recovery::{Attempt, Initiator};
 
     fn instance(state: InstanceState, reason: Option<&str>) -> Instance {
         let id = InstanceId::try_new(4).unwrap();
@@ -221,18 +221,15 @@ mod tests {
 
     fn attempt() -> Attempt {
         Attempt {
-            id: "a".into(),
-            instance_id: InstanceId::try_new(4).unwrap(),
-            started_at_ms: 0,
-            ended_at_ms: None,
-            class: FailureClass::Qemu,
-            action: Remedy::RestartQemu,
-            initiator: Initiator::Agent,
-            is_override: false,
             reason: Some("QEMU exited with signal 9".into()),
-            outcome: Outcome::Running,
-            detail: None,
-            evidence: None,
+            ..Attempt::begun(
+                "a",
+                InstanceId::try_new(4).unwrap(),
+                0,
+                FailureClass::Qemu,
+                Remedy::RestartQemu,
+                Initiator::Agent,
+            )
         }
     }
 

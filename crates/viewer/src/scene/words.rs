@@ -113,18 +113,15 @@ mod tests {
     #[test]
     fn every_outcome_is_one_line() {
         let running = Attempt {
-            id: "a".into(),
-            instance_id: InstanceId::try_new(2).unwrap(),
-            started_at_ms: 10_000,
-            ended_at_ms: None,
-            class: FailureClass::Qemu,
-            action: Remedy::RestartQemu,
-            initiator: Initiator::Agent,
-            is_override: false,
             reason: Some("QEMU exited with signal 9".into()),
-            outcome: Outcome::Running,
-            detail: None,
-            evidence: None,
+            ..Attempt::begun(
+                "a",
+                InstanceId::try_new(2).unwrap(),
+                10_000,
+                FailureClass::Qemu,
+                Remedy::RestartQemu,
+                Initiator::Agent,
+            )
         };
         let ended = |outcome, detail: Option<&str>| Attempt {
             outcome,
