@@ -1,6 +1,6 @@
 //! The callback's end of an instance's sound: packets -> decode or conceal -> drift correction.
 
-use super::drift::{Steering, TARGET_MS};
+use super::drift::{LEAST_SPARE_MS, Steering};
 use super::ring::{Packet, PacketReader};
 use super::stats::{Counters, ReaderStatsHandle, count, set};
 use super::{Bell, CHANNELS, PACKET_FRAMES, RATE_HZ, SoundError, StereoResampler};
@@ -16,12 +16,14 @@ const FORGET: u64 = 1000;
 const MAX_PART_FRAMES: usize = 1024;
 /// Longest packet of Opus: 120 ms.
 const MAX_PACKET_FRAMES: usize = 5760;
-/// What must be there before a stretch of sound begins.
+/// Shortest one, 2.5 ms; all others are multiples of it.
+const LEAST_PACKET_FRAMES: usize = 120;
+/// What must be there before a stretch of sound begins, besides what is to be spare above the least.
 const START_MS: f64 = 28.0;
-/// If that much does not come, what is there is played after this.
-const START_WAIT_MS: f64 = 2.0 * START_MS;
-/// More than this left over is thrown away, down to the start level: a callback that was not called for a while.
-const TOO_MUCH_MS: f64 = TARGET_MS + 60.0;
+/// If that much does not come, what is there is played after this many times its length.
+const START_WAIT: f64 = 2.0;
+/// More than this above the spare is thrown away, down to the start level: a callback that was not called for a while.
+const TOO_MUCH_MS: f64 = 60.0;
 /// Late packets concealed in a row before playing stops.
 const MAX_LATE: u32 = 3;
 /// A pause in the sender's time that is played as it was, at most; a longer one has no meaning for the delay.
@@ -58,8 +60,10 @@ pub struct Reader {
     phase: Phase,
     /// Decoded, not yet played; its capacity is never exceeded.
     pcm: Vec<f32>,
-    /// Frames of the packet decoded last.
+    /// Frames of the session's longest packet so far: what is made up where nothing says how long.
     packet_frames: usize,
+    /// The sender's time behind what was decoded or made up last.
+    decoded_until: u32,
     last_packet_was_quiet: bool,
     /// Frames of a ramp up still to play.
     ramp_left: usize,
@@ -109,6 +113,7 @@ impl Reader {
             phase: Phase::SILENT,
             pcm: Vec::with_capacity((2 * MAX_PART_FRAMES + 2 * MAX_PACKET_FRAMES) * CHANNELS),
             packet_frames: PACKET_FRAMES,
+            decoded_until: 0,
             last_packet_was_quiet: true,
             ramp_left: 0,
         })
@@ -162,7 +167,7 @@ impl Reader {
             return Filled::Silence;
         }
         let part_ms = frames as f64 * 1000.0 / f64::from(RATE_HZ);
-        if self.stored_ms() - part_ms > TOO_MUCH_MS {
+        if self.stored_ms() - part_ms > self.steering.spare_ms() + TOO_MUCH_MS {
             self.skip();
         }
         self.steering.observe(self.stored_ms() - part_ms, part_ms / 1000.0);
@@ -185,6 +190,7 @@ impl Reader {
         set(&counters.buffer_ms, stored_ms);
         set(&counters.latency_ms, CODEC_MS + stored_ms + RESAMPLER_MS);
         set(&counters.drift_ppm, speed * 1e6);
+        set(&counters.spare_ms, self.steering.spare_ms());
         if let Some(stop) = stop {
             self.stop(stop);
         }
@@ -202,6 +208,7 @@ impl Reader {
                 self.waiting.begin_session(packet.epoch);
                 self.phase = Phase::SILENT;
                 self.pcm.clear();
+                self.packet_frames = PACKET_FRAMES;
             }
             if !self.waiting.put(packet) {
                 count(&self.stats.0.packets_stale);
@@ -211,12 +218,18 @@ impl Reader {
 
     /// What is in store, decoded and not.
     fn stored_ms(&self) -> f64 {
-        let frames = self.pcm.len() / CHANNELS + self.waiting.len() as usize * self.packet_frames;
+        let frames = self.pcm.len() / CHANNELS + self.waiting.frames(self.packet_frames);
         frames as f64 * 1000.0 / f64::from(RATE_HZ)
+    }
+
+    /// What a stretch of sound begins with.
+    fn start_ms(&self) -> f64 {
+        START_MS + self.steering.spare_ms() - LEAST_SPARE_MS
     }
 
     /// Whether this part is played; begins a stretch of sound when enough is there.
     fn starts_or_plays(&mut self, frames: usize) -> bool {
+        let start_ms = self.start_ms();
         let Phase::Silent { ended_at, silent_frames, waited_frames } = &mut self.phase else { return true };
         let (gap_played, ended_at, waited) = (*silent_frames, *ended_at, *waited_frames);
         *silent_frames = silent_frames.saturating_add(frames as i64);
@@ -227,12 +240,12 @@ impl Reader {
         *waited_frames += frames;
         let stored_ms = self.stored_ms();
         let waited_ms = waited as f64 * 1000.0 / f64::from(RATE_HZ);
-        if stored_ms < START_MS && waited_ms < START_WAIT_MS && !self.waiting.holds_end() {
+        if stored_ms < start_ms && waited_ms < START_WAIT * start_ms && !self.waiting.holds_end() {
             return false;
         }
         let gap = ended_at.map_or(0, |end| i64::from(timestamp.wrapping_sub(end) as i32));
         let gap_left = if gap <= MAX_GAP_FRAMES { gap - gap_played } else { 0 };
-        if gap_left > frames as i64 / 2 && stored_ms < START_MS + TOO_MUCH_MS / 2.0 {
+        if gap_left > frames as i64 / 2 && stored_ms < start_ms + TOO_MUCH_MS / 2.0 {
             return false;
         }
         self.phase = Phase::Playing { late: 0 };
@@ -248,6 +261,7 @@ impl Reader {
     fn stop(&mut self, why: Stop) {
         if why == Stop::Underrun {
             count(&self.counters().underruns);
+            self.steering.saw_underrun();
         }
         let ended_at = if let Stop::End(timestamp) = why { Some(timestamp) } else { None };
         self.phase = Phase::Silent { ended_at, silent_frames: 0, waited_frames: 0 };
@@ -259,7 +273,7 @@ impl Reader {
 
     /// Throws away what is too much.
     fn skip(&mut self) {
-        let keep = (START_MS * f64::from(RATE_HZ) / 1000.0) as u64 / self.packet_frames.max(1) as u64;
+        let keep = (self.start_ms() * f64::from(RATE_HZ) / 1000.0) as u64 / self.packet_frames.max(1) as u64;
         self.pcm.clear();
         self.waiting.keep_newest(keep);
         self.steering.restart();
@@ -275,7 +289,7 @@ impl Reader {
             if packet.is_end() {
                 return self.end_of_stretch(packet.timestamp);
             }
-            self.decode(packet.payload());
+            self.decode(&packet);
             return None;
         }
         if let Some(first) = self.waiting.first() {
@@ -284,8 +298,12 @@ impl Reader {
                 self.waiting.skip_to_first();
                 return Some(Stop::Quiet);
             }
+            let gap = first.timestamp.wrapping_sub(self.decoded_until) as usize;
+            let says = gap.is_multiple_of(LEAST_PACKET_FRAMES) && (1..self.packet_frames).contains(&gap);
+            let frames = if says { gap } else { self.packet_frames };
             self.waiting.next += 1;
-            self.conceal();
+            self.conceal(frames);
+            self.decoded_until = self.decoded_until.wrapping_add(frames as u32);
             count(&self.counters().concealed_lost);
             return None;
         }
@@ -294,13 +312,13 @@ impl Reader {
         }
         let late = if let Phase::Playing { late } = self.phase { late } else { 0 };
         let begin = self.pcm.len();
-        self.conceal();
+        self.conceal(self.packet_frames);
         if late >= MAX_LATE {
             ramp_down(&mut self.pcm[begin..]);
             return Some(Stop::Underrun);
         }
         self.phase = Phase::Playing { late: late + 1 };
-        self.steering.saw_late();
+        self.steering.saw_late(late + 1);
         count(&self.counters().concealed_late);
         None
     }
@@ -319,28 +337,29 @@ impl Reader {
         }
     }
 
-    fn decode(&mut self, payload: &[u8]) {
+    fn decode(&mut self, packet: &Packet) {
         let begin = self.pcm.len();
+        self.decoded_until = packet.timestamp.wrapping_add(packet.frames.into());
         self.pcm.resize(begin + MAX_PACKET_FRAMES * CHANNELS, 0.0);
-        match self.opus.decode_float(payload, &mut self.pcm[begin..], false) {
+        match self.opus.decode_float(packet.payload(), &mut self.pcm[begin..], false) {
             Ok(frames) => {
                 self.pcm.truncate(begin + frames * CHANNELS);
-                self.packet_frames = frames.max(1);
+                self.packet_frames = self.packet_frames.max(frames);
                 self.last_packet_was_quiet = self.pcm[begin..].iter().all(|s| s.abs() < QUIET);
                 count(&self.counters().packets_decoded);
             }
             Err(_) => {
                 self.pcm.truncate(begin);
-                self.conceal();
+                self.conceal(packet.frames.into());
                 count(&self.counters().packets_broken);
             }
         }
     }
 
-    /// One packet's length made up by Opus from what came before.
-    fn conceal(&mut self) {
+    /// So many frames made up by Opus from what came before.
+    fn conceal(&mut self, frames: usize) {
         let begin = self.pcm.len();
-        self.pcm.resize(begin + self.packet_frames * CHANNELS, 0.0);
+        self.pcm.resize(begin + frames * CHANNELS, 0.0);
         if self.opus.decode_float(&[], &mut self.pcm[begin..], false).is_err() {
             self.pcm[begin..].fill(0.0);
         }
@@ -415,6 +434,12 @@ impl Waiting {
         let free = place.is_none();
         *place = Some(packet);
         free
+    }
+
+    /// What they sound together; missing ones as long as `missing`.
+    fn frames(&self, missing: usize) -> usize {
+        let frames = |place: &Option<Packet>| place.as_ref().map_or(missing, |packet| packet.frames.into());
+        self.numbers().map(|number| frames(&self.places[(number % PLACES) as usize])).sum()
     }
 
     fn advance_to(&mut self, next: u64) {

@@ -176,6 +176,38 @@ fn clocks_200_ppm_apart_with_jitter_and_loss_make_no_underrun() {
     }
 }
 
+/// Underruns in each half minute of two minutes, where a busy host holds the guest up for `stall_secs` every ten seconds.
+fn underruns_over_time(stall_secs: f64) -> Vec<u64> {
+    let (mut writer, mut reader) = packet_ring().unwrap();
+    let mut agent = Agent::new();
+    let (mut piece, mut out, mut counts) = (0u32, vec![0.0; 480], Vec::new());
+    for n in 1..=24_000 {
+        let now = f64::from(n) * 0.005;
+        loop {
+            let made = f64::from(piece) * 1024.0 / 48_000.0;
+            let (stall, end) = (made % 10.0 - 5.0, made - made % 10.0 + 5.0 + stall_secs);
+            if (if (0.0..stall_secs).contains(&stall) { end } else { made }) > now {
+                break;
+            }
+            give(&mut writer, &agent.tone(1024));
+            piece += 1;
+        }
+        reader.fill(&mut out);
+        if n % 6000 == 0 {
+            counts.push(reader.stats().read().underruns - counts.iter().sum::<u64>());
+        }
+    }
+    assert_eq!(reader.stats().read().skips, 0, "{:?}", reader.stats().read());
+    counts
+}
+
+#[test]
+fn stalls_that_come_again_are_soon_outlived() {
+    let underruns = underruns_over_time(0.05);
+    assert!(underruns[0] >= 1, "50 ms are more than what is spare at first: {underruns:?}");
+    assert!(underruns[0] <= 2 && underruns[1..].iter().sum::<u64>() <= 1, "{underruns:?}");
+}
+
 #[test]
 fn a_lost_packet_is_concealed_like_the_tone_it_replaces() {
     let (mut writer, mut reader) = packet_ring().unwrap();

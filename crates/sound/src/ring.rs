@@ -1,7 +1,7 @@
 //! The ring of packets between the network and the sound device's callback.
 
 use super::stats::{ReaderStatsHandle, count};
-use super::{Bell, MAX_PAYLOAD_BYTES, Reader, SoundError};
+use super::{Bell, MAX_PAYLOAD_BYTES, PACKET_FRAMES, RATE_HZ, Reader, SoundError};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
@@ -9,6 +9,9 @@ use std::sync::{Arc, OnceLock};
 /// Packets that the ring holds: 640 ms of ours. The callback empties it into the reader's own places every few
 /// milliseconds.
 const RING_PACKETS: usize = 128;
+
+/// Bytes up to which a packet says that silence follows.
+const LONGEST_END: usize = 2;
 
 /// One packet, of fixed size so that nothing is allocated or freed on either side.
 #[derive(Clone, Copy)]
@@ -18,6 +21,8 @@ pub(super) struct Packet {
     pub(super) sequence: u16,
     pub(super) timestamp: u32,
     pub(super) marker: bool,
+    /// How long it sounds, in frames; nothing for the end of a stretch.
+    pub(super) frames: u16,
     len: u16,
     data: [u8; MAX_PAYLOAD_BYTES],
 }
@@ -61,8 +66,17 @@ impl Packet {
 
     /// A TOC byte alone: the sender says that silence follows.
     pub(super) fn is_end(&self) -> bool {
-        self.len <= 2
+        self.payload().len() <= LONGEST_END
     }
+}
+
+/// How long a payload sounds, by its first bytes (RFC 6716, section 3.1): nothing for an end, what is usual for one that
+/// makes no sense.
+fn frames_of(payload: &[u8]) -> u16 {
+    if payload.len() <= LONGEST_END {
+        return 0;
+    }
+    opus::packet::get_nb_samples(payload, RATE_HZ).ok().and_then(|n| n.try_into().ok()).unwrap_or(PACKET_FRAMES as u16)
 }
 
 pub(super) type PacketReader = Consumer<Packet>;
@@ -82,7 +96,8 @@ impl PacketWriter {
         }
         let mut data = [0; MAX_PAYLOAD_BYTES];
         data[..payload.len()].copy_from_slice(payload);
-        let packet = Packet { epoch: self.epoch, sequence, timestamp, marker, len: payload.len() as u16, data };
+        let (epoch, frames, len) = (self.epoch, frames_of(payload), payload.len() as u16);
+        let packet = Packet { epoch, sequence, timestamp, marker, frames, len, data };
         if self.ring.push(packet).is_err() {
             count(&counters.packets_overflowed);
             return Err(Refused::Full);

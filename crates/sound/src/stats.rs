@@ -40,6 +40,8 @@ pub struct ReaderStats {
     pub latency_ms: f64,
     /// Correction of the playing speed now, in parts per million; positive plays faster.
     pub drift_ppm: f64,
+    /// What is kept in store for packets that come late, in milliseconds: more where some did.
+    pub spare_ms: f64,
 }
 
 /// The counters themselves; cheap to clone.
@@ -67,6 +69,8 @@ pub(super) struct Counters {
     pub(super) latency_ms: AtomicU64,
     /// `f64` bits.
     pub(super) drift_ppm: AtomicU64,
+    /// `f64` bits.
+    pub(super) spare_ms: AtomicU64,
 }
 
 pub(super) fn count(counter: &AtomicU64) {
@@ -101,6 +105,7 @@ impl ReaderStatsHandle {
             buffer_ms: f(&c.buffer_ms),
             latency_ms: f(&c.latency_ms),
             drift_ppm: f(&c.drift_ppm),
+            spare_ms: f(&c.spare_ms),
         }
     }
 }
