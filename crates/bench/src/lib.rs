@@ -57,7 +57,7 @@ pub struct BenchArgs {
     /// Length of a measurement of CPU, of the loss of row 10 (300 for its target), of each part of a link of row 11
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..=3600))]
     pub seconds: u16,
-    /// How often row 7 and each link of rows 10 and 11 are measured; more than one show the variance
+    /// How often rows 5, 7 and 12 and each link of rows 10 and 11 are measured; more than one show the variance
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub runs: u16,
     /// How long row 7 watches still guests, in seconds; its target speaks of an hour, 3600

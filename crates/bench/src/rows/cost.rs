@@ -1,5 +1,6 @@
 //! Rows 3, 4 and 5: what it costs.
 
+use super::runs::{middle, over_runs};
 use super::{Lab, cores, object};
 use crate::bed::{self, Bed, Cores, Mode};
 use crate::browsing::{Played, Wall};
@@ -255,22 +256,27 @@ const HOW_ENCODING: &str = "One demo guest switched to 1024x768 in mode busy (th
 
 /// Row 5.
 pub(super) async fn encoding(lab: &Lab) -> Result<Row> {
-    let mut bed = Bed::start(&lab.loco, 1, Mode::Busy).await?;
-    let measured = busy(lab, &mut bed, Some(LARGE)).await;
-    bed.stop().await?;
-    let (used, rates) = measured?;
+    let (mut runs, mut last_threads) = (Vec::new(), Value::Null);
+    for _ in 0..lab.runs {
+        let mut bed = Bed::start(&lab.loco, 1, Mode::Busy).await?;
+        let measured = busy(lab, &mut bed, Some(LARGE)).await;
+        bed.stop().await?;
+        let (used, rates) = measured?;
+        runs.push(object([
+            ("agent", cores(used.agents)),
+            ("guest", cores(used.guests)),
+            ("viewer", cores(used.viewer.cores)),
+            ("fps_decoded", json!(rates.decoded.map(|fps| round(fps, 1)))),
+        ]));
+        last_threads = threads(&used.agent_threads);
+    }
     let conditions = vec![
-        Condition::at_most("agent, cores,", Some(used.agents), 0.2),
-        Condition::at_least("frames decoded per second", rates.decoded, 29.0),
+        Condition::at_most("agent, cores,", middle(&runs, "agent"), 0.2),
+        Condition::at_least("frames decoded per second", middle(&runs, "fps_decoded"), 29.0),
     ];
     let mut row = Row::new(5, "software encoding, 1024x768 at 30 Hz, mode busy", "cores", HOW_ENCODING, conditions);
-    row.ours = object([
-        ("agent", cores(used.agents)),
-        ("guest", cores(used.guests)),
-        ("viewer", cores(used.viewer.cores)),
-        ("fps_decoded", json!(rates.decoded.map(|fps| round(fps, 1)))),
-        ("agent_threads", threads(&used.agent_threads)),
-    ]);
+    row.ours = over_runs(&runs);
+    row.ours.insert("agent_threads".to_owned(), last_threads);
     Ok(row)
 }
 

@@ -7,6 +7,7 @@ mod health;
 mod latency;
 mod network;
 mod recovery;
+mod runs;
 mod sound;
 mod start;
 mod thousand;
@@ -34,7 +35,7 @@ pub(crate) struct Lab {
     pub(crate) window: Duration,
     /// How long row 7 watches still guests.
     pub(crate) still: Duration,
-    /// How often rows 7, 10 and 11 are measured.
+    /// How often rows 5, 7, 10, 11 and 12 are measured.
     pub(crate) runs: usize,
     /// Where plots and raw values go.
     pub(crate) out: PathBuf,

@@ -3,6 +3,7 @@
 mod drive;
 mod shapes;
 
+use super::runs::{middle, over_runs};
 use super::{Lab, object};
 use crate::line::{Line, Options};
 use crate::plot::Series;
@@ -216,27 +217,6 @@ fn number(value: Option<f64>) -> Value {
     value.filter(|value| value.is_finite()).map_or(Value::Null, |value| json!(round(value, 2)))
 }
 
-/// The median of a number over the runs that have it.
-fn middle(runs: &[Map<String, Value>], name: &str) -> Option<f64> {
-    let values: Vec<f64> = runs.iter().filter_map(|run| run.get(name)?.as_f64()).collect();
-    // One run without it is a run that failed it.
-    (values.len() == runs.len()).then(|| median(&values)).flatten()
-}
-
-/// Of one run its numbers; of several each number's summary, and all runs.
-fn over_runs(runs: &[Map<String, Value>]) -> Map<String, Value> {
-    let Some((first, [_, ..])) = runs.split_first() else { return runs.first().cloned().unwrap_or_default() };
-    let mut all: Map<String, Value> = first
-        .keys()
-        .map(|name| {
-            let values: Vec<f64> = runs.iter().filter_map(|run| run.get(name)?.as_f64()).collect();
-            (name.clone(), json!(Summary::of(&values).map(|summary| summary.rounded(2))))
-        })
-        .collect();
-    all.insert("runs".to_owned(), json!(runs));
-    all
-}
-
 /// Rate, queue and gaps over time.
 fn plots(lab: &Lab, name: &str, title: &str, seen: &Seen) {
     let series = |name: &str, points: Vec<(f64, f64)>| Series { name: name.to_owned(), points };
@@ -314,20 +294,5 @@ impl Drop for Download {
         if let Some(stream) = &self.running {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians_over_runs_need_every_run() {
-        let run = |value: Value| object([("fps", value)]);
-        let runs = [run(json!(20.0)), run(json!(24.0)), run(json!(22.0))];
-        assert_eq!(middle(&runs, "fps"), Some(22.0));
-        assert_eq!(over_runs(&runs)["fps"]["n"], 3);
-        assert_eq!(over_runs(&runs[..1])["fps"], 20.0);
-        assert_eq!(middle(&[run(json!(20.0)), run(Value::Null)], "fps"), None, "a run without it failed it");
     }
 }
