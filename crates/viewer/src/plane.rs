@@ -8,6 +8,7 @@ use crate::app::{Event, Post};
 use crate::input::hold::Denial;
 use loco_http::{Client, ClientError};
 use loco_model::InstanceId;
+use loco_model::agent::Snapshot;
 use loco_model::recovery::RecoverOrder;
 use loco_model::usage::{ClaimAction, InputClaim, InputHolder, SessionReport, SetActive, ViewerReport};
 use reqwest::{Method, StatusCode};
@@ -284,8 +285,8 @@ impl Speaker {
                 self.send(Method::POST, &format!("{instance}/snapshot/load"), Some(&named(name))).await?;
             }
             TileOrder::Snapshots => {
-                let list: serde_json::Value = self.client.get_json(&format!("{instance}/snapshots")).await?;
-                return Ok(Gain::Names(snapshot_names(&list)));
+                let list: Vec<Snapshot> = self.client.get_json(&format!("{instance}/snapshots")).await?;
+                return Ok(Gain::Names(list.into_iter().map(|snapshot| snapshot.name).collect()));
             }
             TileOrder::Evidence { attempt, folder } => return self.evidence(id, attempt, folder).await,
         }
@@ -294,6 +295,10 @@ impl Speaker {
 
     /// Saves what there is of an attempt's evidence.
     async fn evidence(&self, id: InstanceId, attempt: &str, folder: &std::path::Path) -> Result<Gain, ClientError> {
+        if !is_file_name(attempt) {
+            let reason = format!("no file can be named after the attempt {attempt:?}");
+            return Err(ClientError::Unexpected { url: self.api.clone(), reason });
+        }
         let (mut saved, mut failed) = (Vec::new(), None);
         for file in EVIDENCE {
             let url = format!("{}/api/evidence/{id}/{attempt}/{file}", self.api);
@@ -318,11 +323,9 @@ impl Speaker {
     }
 }
 
-/// The names in a list of snapshots: strings, or objects with a name.
-fn snapshot_names(list: &serde_json::Value) -> Vec<String> {
-    let list = list.get("snapshots").unwrap_or(list);
-    let name = |entry: &serde_json::Value| entry.as_str().or_else(|| entry.get("name")?.as_str()).map(str::to_owned);
-    list.as_array().into_iter().flatten().filter_map(name).collect()
+/// Whether an attempt's id can be part of a file's name: it comes from another process.
+fn is_file_name(attempt: &str) -> bool {
+    !attempt.is_empty() && attempt.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 /// Reports at every change, and every 3 s.

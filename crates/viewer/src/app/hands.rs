@@ -33,10 +33,11 @@ impl App {
     pub(super) fn give_keys(&mut self, host: &mut dyn Host, id: InstanceId, event: KeysEvent) {
         let mut deeds = Vec::new();
         let verdict = self.hold.wants(id, Some(event), self.clock(), &mut deeds);
+        // What waited comes before what is given now.
+        self.carry(host, deeds);
         if verdict == Verdict::Send {
             self.send(id, |session| session.send_keys(event));
         }
-        self.carry(host, deeds);
     }
 
     /// Sends where the pointer is, unless another viewer has the instance's input.

@@ -211,11 +211,13 @@ impl Hold {
         if !others || guest.asking.is_none() {
             return Verdict::Send;
         }
-        if let Some(event) = event
-            && guest.waiting.len() < MOST_WAITING
-        {
-            guest.waiting.push(event);
+        let Some(event) = event else { return Verdict::Keep };
+        if guest.waiting.len() == MOST_WAITING {
+            // None may be lost, least of all one that lets go: they go out as if nobody had answered.
+            flush(id, guest, out);
+            return Verdict::Send;
         }
+        guest.waiting.push(event);
         Verdict::Keep
     }
 
@@ -410,6 +412,23 @@ mod tests {
         bench.heard(Some(person("Ada")));
         bench.hold.set_speaks(false, &mut Vec::new());
         assert_eq!(bench.wants(press()), (Verdict::Send, vec![]), "gone");
+    }
+
+    #[test]
+    fn none_of_many_keys_is_lost_or_overtaken_while_the_answer_is_awaited() {
+        let mut bench = Bench::new(true);
+        let mut sent = Vec::new();
+        for n in 0..=MOST_WAITING {
+            let event = if n % 2 == 0 { press() } else { lift() };
+            let (verdict, deeds) = bench.wants(event);
+            sent.extend(
+                deeds.into_iter().filter_map(|deed| if let Deed::Send(_, event) = deed { Some(event) } else { None }),
+            );
+            assert_eq!(verdict == Verdict::Send, n == MOST_WAITING, "{n}");
+            sent.extend(event.filter(|_| verdict == Verdict::Send));
+        }
+        let expected = (0..=MOST_WAITING).filter_map(|n| if n % 2 == 0 { press() } else { lift() });
+        assert_eq!(sent, expected.collect::<Vec<_>>());
     }
 
     #[test]

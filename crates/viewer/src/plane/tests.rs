@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use loco_http::{Token, TokenFile};
+use loco_model::agent::Snapshot;
 use loco_model::problem::{CONTENT_TYPE, Problem};
 use loco_model::usage::QualityLevel;
 use serde_json::{Value, json};
@@ -71,7 +72,7 @@ async fn stand(holder: Option<&'static str>) -> (String, mpsc::UnboundedReceiver
         .route("/api/viewers/{viewer}", put(report).delete(gone))
         .route("/api/instances/{id}/input", post(input))
         .route("/api/instances/{id}/pause", post(|| async { StatusCode::NO_CONTENT }))
-        .route("/api/instances/{id}/snapshots", get(|| async { Json(json!([{ "name": "desk" }, "start"])) }))
+        .route("/api/instances/{id}/snapshots", get(snapshots))
         .route("/api/active", post(active))
         .with_state(Stand { heard, known: Arc::default(), holder });
     (serve(router).await, hears)
@@ -121,6 +122,10 @@ fn seen(quality: QualityLevel, fps: f64) -> ViewerReport {
 
 async fn next<T>(from: &mut mpsc::UnboundedReceiver<T>) -> T {
     tokio::time::timeout(PATIENCE, from.recv()).await.expect("in time").expect("open")
+}
+
+async fn snapshots() -> Json<Vec<Snapshot>> {
+    Json(["desk", "start"].map(|name| Snapshot { name: name.to_owned(), saved_at_ms: 1, bytes: 2 }).to_vec())
 }
 
 #[tokio::test]
