@@ -63,6 +63,11 @@ impl DisplaySink for Screen {
     fn pointer_mode(&mut self, absolute: bool) {
         tracing::info!(absolute, "the guest's pointer");
     }
+
+    fn shows(&self, picture: &loco_guest::RgbImage) -> Option<bool> {
+        let own = self.canvas.screenshot()?;
+        Some(own.size == picture.size && own.pixels == picture.pixels)
+    }
 }
 
 // === impl Loudspeaker ===

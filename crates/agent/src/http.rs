@@ -76,9 +76,10 @@ async fn watch_page() -> Response {
 
 /// Always 200 while the agent's own loops turn: how the guest is stands in the body.
 async fn health(State(agent): Shared) -> Response {
-    let stuck = agent.heart.stuck(agent.sender.encoder_busy_for());
-    let status = if stuck.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, Json(report(&agent))).into_response()
+    let report = report(&agent);
+    let is_stuck = report.deep_health.agent_stuck.is_some();
+    let status = if is_stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(report)).into_response()
 }
 
 /// 503 until QEMU has run once and its display was attached; from then on 200, whatever becomes of it.

@@ -5,7 +5,7 @@ use futures::{Stream, StreamExt as _};
 use loco_guest::{GuestState, GuestStatus, Liveness};
 use loco_media::{SenderStats, SessionStats};
 use loco_model::report::{
-    Accelerator, AudioHealth, DeepHealth, HealthReport, NetworkHealth, OverallStatus, UseHealth, VideoHealth,
+    Accelerator, AudioHealth, DeepHealth, HELD, HealthReport, NetworkHealth, OverallStatus, UseHealth, VideoHealth,
     ViewerHealth,
 };
 use serde_json::Value;
@@ -21,10 +21,12 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
     let status = agent.status.borrow().clone();
     let liveness = agent.liveness.borrow().clone();
     let size = *agent.size.borrow();
+    let is_stale = *agent.guest.is_stale().borrow();
     let sender = agent.sender.stats();
     let sound = agent.sound.stats();
     let stuck = agent.heart.stuck(agent.sender.encoder_busy_for());
-    let faults = faults(agent, &sender, stuck.clone());
+    let mut faults = faults(agent, &sender, stuck.clone());
+    faults.extend(held(&status));
     let overall_status = overall(&status, size.is_some(), liveness.frozen == Some(true), !faults.is_empty());
     let has_display = matches!(status.state, GuestState::Running | GuestState::Paused);
     HealthReport {
@@ -40,7 +42,8 @@ pub(crate) fn report(agent: &Agent) -> HealthReport {
                 .accelerator
                 .map(|verdict| Accelerator { name: verdict.accelerator.as_str().to_owned(), reason: verdict.reason }),
             video: VideoHealth {
-                display_active: has_display.then_some(size.is_some()),
+                // A picture that is not the guest's is none, though it has a size.
+                display_active: has_display.then_some(size.is_some() && !is_stale),
                 width: size.map(|size| size.width),
                 height: size.map(|size| size.height),
                 estimated_frame_rate: sender.fps.filter(|_| sender.viewers > 0).map(|fps| tenths(fps.into())),
@@ -88,6 +91,7 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
         agent: Arc<Agent>,
         guest: watch::Receiver<GuestStatus>,
         liveness: watch::Receiver<Liveness>,
+        stale: watch::Receiver<bool>,
         hears: watch::Receiver<Option<bool>>,
         usage: watch::Receiver<UseHealth>,
         ledger: watch::Receiver<Option<String>>,
@@ -97,6 +101,7 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
     let mut following = Following {
         guest: agent.status.clone(),
         liveness: agent.liveness.clone(),
+        stale: agent.guest.is_stale(),
         hears: agent.guest.hears(),
         usage: agent.usage.health(),
         ledger: agent.repair.book.fault(),
@@ -107,6 +112,7 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
     // Seen from here on, and only then reported: a change in between is told twice rather than not at all.
     following.guest.mark_unchanged();
     following.liveness.mark_unchanged();
+    following.stale.mark_unchanged();
     following.hears.mark_unchanged();
     following.usage.mark_unchanged();
     following.ledger.mark_unchanged();
@@ -121,6 +127,7 @@ pub(crate) fn reports(agent: Arc<Agent>) -> impl Stream<Item = HealthReport> + S
         tokio::select! {
             Ok(()) = following.guest.changed() => {}
             Ok(()) = following.liveness.changed() => {}
+            Ok(()) = following.stale.changed() => {}
             Ok(()) = following.hears.changed() => {}
             Ok(()) = following.usage.changed() => {}
             Ok(()) = following.ledger.changed() => {}
@@ -147,6 +154,12 @@ fn qemu_healthy(state: GuestState) -> Option<bool> {
 fn faults(agent: &Agent, sender: &SenderStats, stuck: Option<String>) -> Vec<String> {
     let encoder = sender.fault.as_ref().map(|fault| format!("no picture for the viewers: {fault}"));
     [stuck, encoder, agent.repair.book.fault().borrow().clone()].into_iter().flatten().collect()
+}
+
+/// What is wrong with a guest that stands still though nobody wants it to.
+fn held(status: &GuestStatus) -> Option<String> {
+    let why = status.reason.as_deref().unwrap_or("its disk cannot be written or read");
+    status.is_held.then(|| format!("{HELD}: {why}"))
 }
 
 fn overall(status: &GuestStatus, shows_picture: bool, is_frozen: bool, has_fault: bool) -> OverallStatus {
@@ -238,6 +251,14 @@ mod tests {
             );
             assert_eq!(qemu_healthy(state), healthy, "{state}");
         }
+    }
+
+    #[test]
+    fn a_held_guest_is_a_fault_and_a_paused_one_is_none() {
+        let paused = GuestStatus { state: GuestState::Paused, ..GuestStatus::default() };
+        assert_eq!(held(&paused), None);
+        let held = held(&GuestStatus { is_held: true, reason: Some("no space is left".to_owned()), ..paused });
+        assert!(held.is_some_and(|fault| fault.starts_with(HELD) && fault.ends_with("no space is left")));
     }
 
     #[test]

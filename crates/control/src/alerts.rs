@@ -1,5 +1,5 @@
-//! Alerts: what people should see. Each begins once and ends once, is kept, told to everyone who follows the events, and
-//! to the webhooks that want it.
+//! Alerts: what people should see. Each begins once and ends once, is kept, told to the webhooks that want it, and to
+//! everyone who follows the events, unless another event has told the same.
 
 mod book;
 mod config;
@@ -20,7 +20,9 @@ use crate::outside::Outside;
 use crate::store::{Store, StoreHealth};
 use book::{Book, Condition};
 use futures::StreamExt as _;
+use loco_model::InstanceId;
 use loco_model::api::{Alert, Event};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -52,6 +54,7 @@ async fn run_with(
         watched,
         book: Book::adopt(store.alerts(usize::MAX)),
         hooks: Hooks::new(store.control_id(), Outside::default(), breakers, metrics.clone()),
+        is_listed: false,
         store,
         events,
         metrics,
@@ -70,6 +73,8 @@ struct Desk {
     watched: Arc<dyn Watched>,
     book: Book,
     hooks: Hooks,
+    /// Whether it is known which instances there are: before, none is missing.
+    is_listed: bool,
     store: Store,
     events: EventLog,
     metrics: Metrics,
@@ -83,10 +88,12 @@ impl Desk {
         let mut health = self.store.health_changes();
         let mut config = self.store.config_changes();
         let mut events = Box::pin(self.events.since(None));
+        let mut instances = self.watched.instances();
         health.mark_changed();
         // Before anything is heard: what is told must find its webhooks.
         self.configure();
         self.hooks.adopt(self.book.open());
+        self.metrics.alerts(self.book.open());
         if let Some(path) = self.store.moved_aside() {
             self.moved_aside(&path);
         }
@@ -98,6 +105,9 @@ impl Desk {
                     None => break,
                 },
                 Some(result) = results.recv() => self.check(result),
+                true = async { instances.wait_for(|known| known.listed).await.is_ok() }, if !self.is_listed => {
+                    self.listed();
+                }
                 changed = health.changed() => match changed {
                     Ok(()) => {
                         let now = health.borrow_and_update().clone();
@@ -121,7 +131,7 @@ impl Desk {
         self.hooks.configure(&self.store.settings::<AlertsConfig>());
         let checks = self.store.settings::<ChecksConfig>();
         // What is not checked any more is not known to be wrong.
-        let gone = self.book.titles(rules::CHECK_FAILED, |name| !checks.checks.iter().any(|check| check.name == name));
+        let gone = self.book.titles(rules::CHECK_FAILED, |name, about| !is_checked(&checks, name, about));
         for (title, instance) in gone {
             self.end(&title, instance);
         }
@@ -143,21 +153,37 @@ impl Desk {
             let info = self.watched.discovery();
             self.hear(&Event::Discovery { info });
         }
-        let known = self.book.instances();
+        // While not all is known, one that is not told of may be there all the same.
+        let known = if self.is_listed { self.book.instances() } else { BTreeSet::new() };
         for change in rules::of(event, &known) {
             match change {
                 rules::Change::Begin(condition) => self.begin(condition),
                 rules::Change::End { title, instance } => self.end(&title, instance),
-                rules::Change::EndAll { instance } => {
-                    for title in self.book.titles_of(instance) {
-                        self.end(&title, Some(instance));
-                    }
-                }
+                rules::Change::EndAll { instance } => self.end_all(instance),
             }
         }
     }
 
+    /// All instances are known: alerts of an earlier run may be about others.
+    fn listed(&mut self) {
+        self.is_listed = true;
+        let there = self.watched.agents();
+        let gone = self.book.instances().into_iter().filter(|id| !there.iter().any(|(known, _)| known == id));
+        gone.collect::<Vec<_>>().into_iter().for_each(|id| self.end_all(id));
+    }
+
+    fn end_all(&mut self, instance: InstanceId) {
+        for title in self.book.titles_of(instance) {
+            self.end(&title, Some(instance));
+        }
+    }
+
     fn check(&mut self, result: CheckResult) {
+        // It may have been asked for before the check was changed, or its instance went.
+        let is_there = result.instance.is_none_or(|id| self.watched.agents().iter().any(|(known, _)| *known == id));
+        if !is_there || !is_checked(&self.checks.borrow(), &result.name, result.instance) {
+            return;
+        }
         let title = format!("{}{}", rules::CHECK_FAILED, result.name);
         match result.wrong {
             Some(detail) => self.begin(Condition {
@@ -194,7 +220,7 @@ impl Desk {
         }
     }
 
-    fn end(&mut self, title: &str, instance: Option<loco_model::InstanceId>) {
+    fn end(&mut self, title: &str, instance: Option<InstanceId>) {
         if let Some(alert) = self.book.end(title, instance, unix_ms()) {
             self.tell(alert);
         }
@@ -212,6 +238,12 @@ impl Desk {
         self.store.put_alert(&alert);
         self.metrics.alerts(self.book.open());
         self.hooks.send(&alert);
-        self.events.push(Event::Alert { alert });
+        if !rules::is_told_by_attempts(&alert.title) {
+            self.events.push(Event::Alert { alert });
+        }
     }
+}
+
+fn is_checked(checks: &ChecksConfig, name: &str, about: Option<InstanceId>) -> bool {
+    checks.checks.iter().any(|check| check.name == name && check.covers(about))
 }

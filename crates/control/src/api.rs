@@ -67,9 +67,9 @@ pub(crate) fn serve(guard: Guard, hub: Hub, metrics: Metrics, stop: Cancellation
         .route("/active", get(active::socket))
         // Only the named ones are there; the others are told which these are.
         .route("/api/config/{name}", any(config::unknown))
-        .with_state(shared)
-        .layer(from_fn_with_state(metrics, track));
-    guard.protect(routes, Limits::default())
+        .with_state(shared);
+    // Outside of the guard: what it refuses is counted too.
+    guard.protect(routes, Limits::default()).layer(from_fn_with_state(metrics, track))
 }
 
 /// Who may what, beyond "reading needs view, everything else operate".

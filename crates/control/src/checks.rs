@@ -12,6 +12,7 @@ use crate::breaker::Breakers;
 use crate::history::Rates;
 use crate::hub::Hub;
 use crate::outside::Outside;
+use crate::plane::Instances;
 use loco_model::InstanceId;
 use loco_model::api::{DiscoveryInfo, Severity};
 use loco_model::report::DeepHealth;
@@ -48,11 +49,13 @@ pub(crate) trait Watched: Send + Sync + 'static {
     fn health(&self, id: InstanceId) -> Option<(u64, DeepHealth)>;
     /// How finding instances goes.
     fn discovery(&self) -> DiscoveryInfo;
+    /// Tells when all instances are known that are there at the start.
+    fn instances(&self) -> watch::Receiver<Arc<Instances>>;
 }
 
 impl Watched for Hub {
     fn agents(&self) -> Vec<(InstanceId, Option<String>)> {
-        let instances = self.instances();
+        let instances = Hub::instances(self);
         let instances = instances.borrow();
         let agent = |endpoints: &loco_model::api::Endpoints| endpoints.agent.clone();
         instances.all.iter().map(|(id, instance)| (*id, instance.endpoints.as_ref().map(agent))).collect()
@@ -65,6 +68,10 @@ impl Watched for Hub {
 
     fn discovery(&self) -> DiscoveryInfo {
         Hub::discovery(self)
+    }
+
+    fn instances(&self) -> watch::Receiver<Arc<Instances>> {
+        Hub::instances(self)
     }
 }
 
@@ -99,6 +106,8 @@ pub(crate) async fn run(
             // Only a broken one ends; the others go on.
             () = broken(&mut running) => {}
         }
+        // Each forgets its breakers at its end: not those of the one that takes its place.
+        running.shutdown().await;
     }
 }
 
@@ -155,7 +164,7 @@ impl Runner {
 
     fn instances(&self) -> Vec<(InstanceId, Option<String>)> {
         let mut all = self.watched.agents();
-        all.retain(|(id, _)| self.check.instances.is_empty() || self.check.instances.contains(id));
+        all.retain(|(id, _)| self.check.covers(Some(*id)));
         all
     }
 

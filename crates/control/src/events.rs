@@ -70,12 +70,13 @@ impl EventLog {
     /// its middle begins anew. A reader that falls behind by more than 1,024 events is given the whole again.
     pub fn since(&self, after: Option<u64>) -> impl Stream<Item = (u64, Event)> + Send + 'static + use<> {
         let reader = (self.log.clone(), self.log.newest.subscribe(), after);
-        futures::stream::unfold(reader, |(log, mut newest, after)| async move {
+        futures::stream::unfold(reader, |(log, mut newest, mut after)| async move {
             loop {
                 newest.mark_unchanged();
-                let (events, after) = log.after(after);
+                let (events, known) = log.after(after);
+                after = Some(known);
                 if !events.is_empty() {
-                    return Some((futures::stream::iter(events), (log, newest, Some(after))));
+                    return Some((futures::stream::iter(events), (log, newest, after)));
                 }
                 newest.changed().await.ok()?;
             }
@@ -144,6 +145,16 @@ mod tests {
         log.push(removed(1));
         assert_eq!(stream.next().await, Some((102, removed(1))));
         assert!(tokio::time::timeout(Duration::from_millis(20), stream.next()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn where_there_is_nothing_yet_what_follows_is_told_all_the_same() {
+        let log = EventLog::new(100, Vec::new);
+        let mut stream = Box::pin(log.since(None));
+        assert!(tokio::time::timeout(Duration::from_millis(20), stream.next()).await.is_err());
+        log.push(removed(1));
+        let next = tokio::time::timeout(Duration::from_secs(30), stream.next()).await;
+        assert_eq!(next, Ok(Some((101, removed(1)))));
     }
 
     #[tokio::test]

@@ -24,6 +24,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(WINDOW_MS);
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
+/// Begins the detail of an attempt that was not made because somebody else is at it.
+const YIELDED: &str = "somebody else repairs it";
+
 /// Who carries an attempt out.
 #[derive(Clone)]
 pub(crate) enum Way {
@@ -47,6 +50,16 @@ pub(crate) struct Carried {
     pub(crate) ended: Ended,
     /// The attempt; still [`Outcome::Running`] when it was carried out: what it was good for shows later.
     pub(crate) attempt: Attempt,
+}
+
+/// An attempt that is left to somebody else, who has just made one.
+pub(crate) fn yielded(attempt: Attempt, why: &str) -> Carried {
+    failed(attempt, Ended::NotGiven, Outcome::Failed, format!("{YIELDED}: {why}"))
+}
+
+/// Whether an attempt was left to somebody else.
+pub(crate) fn is_yielded(attempt: &Attempt) -> bool {
+    attempt.detail.as_deref().is_some_and(|detail| detail.starts_with(YIELDED))
 }
 
 /// Carries out. `attempt` is what was begun.
@@ -153,7 +166,7 @@ fn answered(attempt: Attempt, answer: &Answer) -> Carried {
             let wait = answer.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
             failed(attempt, Ended::Refused(wait), Outcome::Refused, detail)
         }
-        StatusCode::CONFLICT => failed(attempt, Ended::NotGiven, Outcome::Refused, detail),
+        StatusCode::CONFLICT => yielded(attempt, &detail),
         StatusCode::NOT_FOUND => {
             let detail = format!("its agent does not know {}: {detail}", attempt.action);
             failed(attempt, Ended::Failed, Outcome::Failed, detail)

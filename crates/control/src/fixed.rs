@@ -107,6 +107,10 @@ impl Provider for Fixed {
                     None
                 }
             };
+            if watch.is_watching() && !watch.is_there(&path) {
+                // Before it is read: what changes from here on is told.
+                watch = Watch::new(&path);
+            }
             let read = load_async(&path).await;
             let answer = read.as_ref().map(|_| ()).map_err(|reason| format!("{}: {reason}", path.display()));
             result = match read {

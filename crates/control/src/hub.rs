@@ -33,7 +33,7 @@ pub enum HubError {
     /// There is no such viewer, or its lease ended (404).
     #[error("unknown viewer {0:?}: it must tell of itself first (PUT /api/viewers/{{viewer}})")]
     UnknownViewer(String),
-    /// A value is not allowed (400).
+    /// A value is not allowed (422).
     #[error("{0}")]
     Invalid(String),
     /// Another attempt is being made, or another viewer holds the input (409).
@@ -77,6 +77,15 @@ pub(crate) struct Shared {
     recover: bool,
 }
 
+/// The way to an agent, whether it answers or not.
+#[derive(Clone, Debug)]
+pub struct AgentWay {
+    /// Its base URL, without a trailing slash; `None` while there is none.
+    pub url: Option<String>,
+    /// Speaks to it with the token that it asks for: the control plane's own where its provider names no other.
+    pub client: Client,
+}
+
 /// What the registry knows of an instance beyond what everyone sees of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
@@ -84,7 +93,7 @@ pub(crate) struct Known {
     pub(crate) verdict: Verdict,
     pub(crate) limit: RecoveryLimit,
     pub(crate) kubernetes: Option<KubernetesPlace>,
-    pub(crate) client: Client,
+    pub(crate) way: AgentWay,
     /// How to reach its agent; `None` while there is no contact.
     pub(crate) reach: Option<Reach>,
 }
@@ -106,9 +115,9 @@ impl HubError {
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Invalid(_) => 400,
             Self::UnknownInstance(_) | Self::UnknownViewer(_) => 404,
             Self::Conflict(_) | Self::Held(_) => 409,
+            Self::Invalid(_) => 422,
             Self::Limit { .. } => 429,
             Self::Unavailable(_) => 503,
         }
@@ -180,18 +189,11 @@ impl Hub {
         self.known().iter().map(|(id, known)| (*id, known.health(*id))).collect()
     }
 
-    /// Base URL of an instance's agent, without a trailing slash; `None` while it has none.
+    /// The way to an instance's agent; `None` when there is no such instance. Both parts are of one moment: no agent is
+    /// shown another one's token.
     #[must_use]
-    pub fn agent(&self, id: InstanceId) -> Option<String> {
-        let instances = self.shared.instances.borrow();
-        instances.all.get(&id)?.endpoints.as_ref().map(|endpoints| endpoints.agent.clone())
-    }
-
-    /// Speaks to an instance's agent with the token that it asks for; the control plane's own where its provider names
-    /// no other.
-    #[must_use]
-    pub fn client_of(&self, id: InstanceId) -> Client {
-        self.known().get(&id).map_or_else(|| self.shared.client.clone(), |known| known.client.clone())
+    pub fn agent(&self, id: InstanceId) -> Option<AgentWay> {
+        self.known().get(&id).map(|known| known.way.clone())
     }
 
     /// How finding instances goes.
@@ -299,7 +301,7 @@ impl Hub {
         &self.shared.usage
     }
 
-    /// Speaks to agents with the control plane's own token; see [`Self::client_of`].
+    /// Speaks to agents with the control plane's own token; see [`Self::agent`].
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.shared.client

@@ -30,7 +30,7 @@ pub mod usage;
 pub use api::openapi_json;
 pub use events::EventLog;
 pub use fixed::{Fixed, FixedError};
-pub use hub::{Hub, HubError};
+pub use hub::{AgentWay, Hub, HubError};
 pub use local::{Local, LocalConfig};
 pub use plane::{ControlConfig, ControlError, ControlPlane, Instances};
 pub use provider::{Change, Found, Hand, NoHand, Phase, Provider};

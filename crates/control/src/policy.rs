@@ -186,15 +186,22 @@ impl Policy {
             Ended::Done => Stage::Settling { faulty_until: now + settling_time(action), well_since: None },
             Ended::Failed => Stage::Resting { until: now + BREATH, why: Rest::Breath },
             Ended::Refused(wait) => {
-                self.tried.pop();
+                self.take_back(action);
                 Stage::Resting { until: now + wait.max(BREATH), why: Rest::Limit }
             }
             Ended::NotGiven => {
-                self.tried.pop();
+                self.take_back(action);
                 let pause = BREATH.saturating_mul(1 << (self.missed - 1).min(16)).min(LONGEST_BREATH);
                 Stage::Resting { until: now + pause, why: Rest::Breath }
             }
         };
+    }
+
+    /// It was not made after all. Somebody else's may stand behind it.
+    fn take_back(&mut self, action: Remedy) {
+        if let Some(place) = self.tried.iter().rposition(|tried| *tried == action) {
+            self.tried.remove(place);
+        }
     }
 
     /// Somebody else made an attempt lately: it has its time to settle too, and is not made again.

@@ -5,16 +5,17 @@ mod repair;
 #[cfg(test)]
 mod tests;
 
-use crate::hub::{Hub, HubError, Known, Reach, unix_ms};
+use crate::breaker::Breakers;
+use crate::hub::{AgentWay, Hub, HubError, Known, Reach, unix_ms};
 use crate::monitor::{BREAKER, Heard, Told, follow};
 use crate::plane::Instances;
 use crate::policy::{Given, Step};
-use crate::provider::{Change, Found};
+use crate::provider::{Change, Found, Phase};
 use crate::state::{Seen, derive};
 use crate::store::Store;
 use crate::usage::InstanceUse;
 use entry::{Entry, Link};
-use loco_http::{Client, TokenFile};
+use loco_http::{Client, TokenError, TokenFile};
 use loco_model::api::{Event, Instance, RecoveryLimit};
 use loco_model::classify::Limits;
 use loco_model::recovery::{Attempt, Initiator, RecoverOrder};
@@ -63,8 +64,8 @@ pub(crate) struct Registry {
     entries: BTreeMap<InstanceId, Entry>,
     uses: BTreeMap<InstanceId, InstanceUse>,
     automatic: bool,
-    /// Attempts of before the start, by instance, until it is found.
-    remembered: BTreeMap<InstanceId, Vec<Attempt>>,
+    /// Attempts of before the start, by instance, until it is found; and whether each was this control plane's.
+    remembered: BTreeMap<InstanceId, Vec<(Attempt, bool)>>,
     followers: JoinSet<()>,
     heard: mpsc::Sender<Heard>,
     work: JoinSet<Work>,
@@ -146,7 +147,10 @@ impl Registry {
                     self.automatic = self.hub.repairs_by_itself();
                     self.evaluate_all();
                 }
-                Some(_) = self.followers.join_next() => {}
+                Some(ended) = self.followers.join_next() => match ended {
+                    Err(error) if !error.is_cancelled() => tracing::error!("following an agent broke: {error}"),
+                    _ => {}
+                },
                 () = pause => self.wake(),
             }
             self.publish();
@@ -167,16 +171,30 @@ impl Registry {
         }
     }
 
-    fn found(&mut self, found: Found) {
+    fn found(&mut self, mut found: Found) {
         let (id, now) = (found.id, Instant::now());
         if !self.entries.contains_key(&id) {
-            let mut entry = Entry::new(&found, self.client_for(&found), now);
+            let mut entry = Entry::new(&found, self.hub.client().clone(), now);
             repair::remember(&mut entry, self.remembered.remove(&id).unwrap_or_default(), unix_ms(), now);
             self.entries.insert(id, entry);
         }
-        let client = self.client_for(&found);
+        let is_other = |known: &Found| known.agent != found.agent || known.token_file != found.token_file;
+        let client = match self.entries.get(&id).filter(|entry| is_other(&entry.found)).map(|_| self.client_for(&found))
+        {
+            Some(Ok(client)) => Some(client),
+            Some(Err(error)) => {
+                // It asks for another token than ours, which is not for it to see.
+                tracing::warn!(%id, "its agent cannot be asked: {error}");
+                found.agent = None;
+                found.phase = Phase::Failed { reason: error.to_string() };
+                Some(self.hub.client().clone())
+            }
+            None => None,
+        };
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        if entry.found.agent != found.agent || entry.found.token_file != found.token_file {
+        if let Some(client) = client {
+            // What the one before did not answer is not held against this one.
+            forget_breakers(self.hub.breakers(), id);
             if let Some(follower) = entry.follower.take() {
                 follower.abort();
             }
@@ -194,15 +212,11 @@ impl Registry {
     }
 
     /// Speaks to an agent with the token that it asks for.
-    fn client_for(&self, found: &Found) -> Client {
+    fn client_for(&self, found: &Found) -> Result<Client, TokenError> {
         let own = self.hub.client();
-        let Some(path) = &found.token_file else { return own.clone() };
-        match TokenFile::open(path) {
-            Ok(tokens) => own.with_tokens(tokens),
-            Err(error) => {
-                tracing::warn!(id = %found.id, "the control plane's own token is tried: {error}");
-                own.clone()
-            }
+        match &found.token_file {
+            Some(path) => Ok(own.with_tokens(TokenFile::open(path)?)),
+            None => Ok(own.clone()),
         }
     }
 
@@ -215,9 +229,7 @@ impl Registry {
             self.wakes.remove(&(at, id));
         }
         self.abandon(&mut entry, "the instance is gone");
-        self.hub.breakers().remove(&format!("events {id}"));
-        self.hub.breakers().remove(&format!("agent {id}"));
-        self.hub.breakers().remove(&crate::api::breaker_name(id));
+        forget_breakers(self.hub.breakers(), id);
         self.hub.know(id, None);
         self.changed.remove(&id);
         if self.update(|instances| instances.all.remove(&id).is_some()) {
@@ -326,7 +338,7 @@ impl Registry {
                         verdict,
                         limit,
                         kubernetes: entry.found.kubernetes.clone(),
-                        client: entry.client.clone(),
+                        way: AgentWay { url: entry.found.agent.clone(), client: entry.client.clone() },
                         reach: entry.reach.clone(),
                     };
                     if entry.shown.as_ref() != Some(&instance) {
@@ -366,5 +378,12 @@ impl Registry {
     /// The policies' clock.
     fn clock(&self, now: Instant) -> Duration {
         now.duration_since(self.begun) * self.haste
+    }
+}
+
+/// The breakers around everything that is asked of an instance's agent.
+fn forget_breakers(breakers: &Breakers, id: InstanceId) {
+    for name in [format!("events {id}"), format!("agent {id}"), crate::api::breaker_name(id)] {
+        breakers.remove(&name);
     }
 }

@@ -192,7 +192,8 @@ impl Store {
 
     /// Keeps the shared list.
     pub fn set_active(&self, ids: &[InstanceId]) {
-        ids.clone_into(&mut self.shared().live.lock().active);
+        let mut live = self.shared().live.lock();
+        ids.clone_into(&mut live.active);
         self.shared().put(|pending| pending.active = Some(ids.to_vec()));
     }
 
@@ -308,11 +309,12 @@ impl Store {
         let mut live = shared.live.lock();
         let taken = name.taken(value, live.config.get(&name)).map_err(|reason| StoreError::Config { name, reason })?;
         live.config.insert(name, taken.clone());
-        drop(live);
-        shared.configure();
+        // Of two that are set at once, the one that holds is also the one that is written.
         shared.put(|pending| {
             pending.config.insert(name, taken);
         });
+        drop(live);
+        shared.configure();
         Ok(())
     }
 

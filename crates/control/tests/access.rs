@@ -162,6 +162,26 @@ async fn bodies_are_bounded_declared_and_typed() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_counted_too() {
+    let fixture = start().await;
+    let without = fixture.http.get(fixture.url("/api/instances"));
+    let weak = fixture.http.post(fixture.url("/api/instances/refresh")).bearer_auth("vvv");
+    let long = fixture.ask("POST", "/api/active").header("content-type", "application/json").body(" ".repeat(70_000));
+    for (request, status) in [(without, 401), (weak, 403), (long, 413)] {
+        assert_eq!(fixture.refused(request).await.0, status);
+    }
+    let text = fixture.ask("GET", "/metrics").send().await.expect("answer").text().await.expect("text");
+    for labels in [
+        "method=\"GET\",route=\"/api/instances\",status=\"401\"",
+        "method=\"POST\",route=\"/api/instances/refresh\",status=\"403\"",
+        "method=\"POST\",route=\"/api/active\",status=\"413\"",
+    ] {
+        let line = format!("loco_control_http_request_duration_seconds_count{{{labels}}} 1");
+        assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn browsers_log_in_and_out() {
     let fixture = start().await;
     let login = |body: serde_json::Value| fixture.http.post(fixture.url("/api/login")).json(&body);

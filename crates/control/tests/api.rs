@@ -147,6 +147,22 @@ async fn the_active_list_by_websocket() {
 }
 
 #[tokio::test]
+async fn a_websocket_ends_with_its_token() {
+    let fixture = start().await;
+    let mut gone = connect(&fixture, "ppp").await.expect("open");
+    let mut stays = connect(&fixture, "vvv").await.expect("open");
+    assert_eq!((next(&mut gone).await, next(&mut stays).await), (json!({"active": []}), json!({"active": []})));
+    fixture.rotate("view vvv\nplay new\noperate ooo\n");
+    // Whatever it says now counts no more.
+    gone.send(Message::text(r#"{"id": "instance-1"}"#)).await.expect("sent");
+    let end = tokio::time::timeout(PATIENCE, gone.next()).await.expect("in time");
+    let Some(Ok(Message::Close(Some(frame)))) = end else { panic!("{end:?}") };
+    assert!(frame.reason.contains("not current"), "{frame:?}");
+    fixture.ask("POST", "/api/active").json(&json!({"id": "instance-0"})).send().await.expect("answer");
+    assert_eq!(next(&mut stays).await, json!({"active": ["instance-0"]}));
+}
+
+#[tokio::test]
 async fn the_stop_says_goodbye_to_websockets() {
     let fixture = start().await;
     let mut socket = connect(&fixture, "vvv").await.expect("open");

@@ -129,8 +129,8 @@ pub enum GuestError {
     /// Nowhere to keep a snapshot.
     #[error("the profile has no writable qcow2 disk that could hold a snapshot")]
     NoSnapshotDisk,
-    /// The guest's task is gone.
-    #[error("the guest was ended")]
+    /// The guest's task is gone, or its QEMU.
+    #[error("the guest, or its QEMU, has ended")]
     Ended,
 }
 

@@ -139,7 +139,13 @@ impl Guest {
         let (supervisor, status, monitor) =
             Supervisor::new(Arc::clone(&plan), Arc::clone(&shared), input.clone(), accelerator, start_from, ends_in);
         let (told, liveness) = watch::channel(Liveness::default());
-        let look = liveness::watch::watch(status.clone(), monitor.clone(), Arc::clone(&shared), told);
+        let look = liveness::watch::watch(
+            status.clone(),
+            monitor.clone(),
+            Arc::clone(&shared),
+            told,
+            plan.run_dir.path().to_owned(),
+        );
         let tasks = [tokio::spawn(supervisor.run(receiver, target)), tokio::spawn(look)];
         Ok(Self {
             status,
@@ -167,6 +173,13 @@ impl Guest {
     #[must_use]
     pub fn liveness(&self) -> watch::Receiver<Liveness> {
         self.liveness.clone()
+    }
+
+    /// Whether QEMU shows another picture than the one that it told the display of: nothing but
+    /// [`Guest::reset_display`] brings that one back.
+    #[must_use]
+    pub fn is_stale(&self) -> watch::Receiver<bool> {
+        self.shared.stale.subscribe()
     }
 
     /// Whether its sound can be had; `None` where it has none, and before its QEMU is attached.
@@ -267,11 +280,7 @@ impl Guest {
         let qmp = self.qmp()?;
         let number = self.shots.fetch_add(1, Relaxed);
         let file = self.plan.run_dir.path().join(format!("shot{number}.ppm"));
-        let shot = qmp.screendump(&file).await;
-        let bytes = tokio::fs::read(&file).await;
-        let _ = tokio::fs::remove_file(&file).await;
-        shot?;
-        bytes.and_then(|bytes| RgbImage::from_ppm(&bytes)).map_err(|e| io_error(&file, e))
+        qmp.picture(&file).await
     }
 
     /// Makes QEMU look for changes now. Returns when it has answered: a sign of life of its main loop too.

@@ -50,6 +50,10 @@ impl Waiting {
         }
         // What lets go always finds room: one such event is enough for any number of keys.
         if self.events.len() >= MAX_WAITING && event != InputEvent::ReleaseAll {
+            // What is refused may be what lets go of a key: nothing stays held because of it.
+            if self.events.back() != Some(&InputEvent::ReleaseAll) {
+                self.events.push_back(InputEvent::ReleaseAll);
+            }
             return Err(InputError::Full);
         }
         self.events.push_back(event);
@@ -311,6 +315,9 @@ mod tests {
             waiting.push(event).expect("room");
         }
         assert_eq!(waiting.push(InputEvent::Wheel { x: 0, y: 1 }), Err(InputError::Full));
+        assert_eq!(waiting.push(InputEvent::Key { code: key("KeyA"), pressed: false }), Err(InputError::Full));
+        assert_eq!(waiting.events.back(), Some(&InputEvent::ReleaseAll), "what was refused holds nothing");
+        assert_eq!(waiting.events.len(), MAX_WAITING + 1);
         assert_eq!(waiting.push(InputEvent::ReleaseAll), Ok(()), "letting go always finds room");
         assert_eq!(Waiting::default().push(InputEvent::ReleaseAll), Err(InputError::NotRunning));
     }

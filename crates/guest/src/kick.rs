@@ -117,6 +117,11 @@ impl Kicks {
         self.line.lock().damage(now);
     }
 
+    /// When QEMU last told something of its picture, whatever it was.
+    pub(crate) fn last_damage(&self) -> Option<Instant> {
+        self.line.lock().last_damage
+    }
+
     pub(crate) fn count(&self) {
         self.given.fetch_add(1, Relaxed);
     }

@@ -110,11 +110,12 @@ impl Process {
     /// Waits for its end, and until its last words are in the logs.
     pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
-        for log in &mut self.logs {
+        // Whoever waits may give up in between and come back: a log that was waited for is not waited for again.
+        while let Some(log) = self.logs.last_mut() {
             // A child of QEMU's could hold the pipe open.
             let _ = tokio::time::timeout(LAST_WORDS, log).await;
+            self.logs.pop();
         }
-        self.logs.clear();
         status
     }
 
@@ -167,4 +168,28 @@ pub(crate) async fn attach(
         tokio::spawn(Arc::clone(&shared.kicks).run(kick)),
     ];
     Ok(Machine { qmp, _attached: attached, tasks, input })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_can_be_waited_for_in_pieces() {
+        let child = Command::new("true").spawn().expect("true");
+        let (done, done_in) = tokio::sync::oneshot::channel::<()>();
+        let slow = tokio::spawn(async move { drop(done_in.await) });
+        let logs = vec![tokio::spawn(async {}), slow, tokio::spawn(async {})];
+        let mut process = Process { child, logs };
+        let waited_for_both = async {
+            let ended = process.ended();
+            tokio::pin!(ended);
+            // By then the child has ended, and whichever log comes first.
+            tokio::time::timeout(LAST_WORDS / 2, ended.as_mut()).await
+        };
+        assert!(waited_for_both.await.is_err(), "the slow log keeps it");
+        drop(done);
+        assert!(process.ended().await.is_ok_and(|status| status.success()));
+        assert!(process.ended().await.is_ok(), "known for good");
+    }
 }

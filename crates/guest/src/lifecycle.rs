@@ -12,6 +12,8 @@ pub(crate) const EARLY: Duration = Duration::from_secs(10);
 const EARLY_ENDS_UNTIL_FAILED: u32 = 5;
 /// How often a failed guest is tried again.
 const FAILED_RETRY: Duration = Duration::from_secs(30);
+/// How long QEMU may hold a guest that should run, until it is told to let it go on: a disk that was full may have room.
+const HELD_RETRY: Duration = Duration::from_secs(30);
 /// Waits before the launches after early ends; the first is none: one crash is repaired at once.
 const BACKOFF: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
@@ -134,16 +136,19 @@ impl Lifecycle {
                 Vec::new()
             }
             Event::Stopped => {
-                if self.phase == Phase::Running {
-                    self.phase = Phase::Paused;
+                if self.phase != Phase::Running {
+                    return Vec::new();
                 }
-                Vec::new()
+                self.phase = Phase::Paused;
+                // QEMU did it by itself, or it is the answer to an order that was taken back meanwhile.
+                if self.target == Target::Running { vec![Action::RetryAfter(HELD_RETRY)] } else { Vec::new() }
             }
             Event::Resumed => {
-                if self.phase == Phase::Paused {
-                    self.phase = Phase::Running;
+                if self.phase != Phase::Paused {
+                    return Vec::new();
                 }
-                Vec::new()
+                self.phase = Phase::Running;
+                if self.target == Target::Paused { vec![Action::Pause] } else { Vec::new() }
             }
             Event::PatienceOver => {
                 if self.phase != Phase::PoweringDown {
@@ -152,13 +157,11 @@ impl Lifecycle {
                 self.phase = Phase::Ending;
                 vec![Action::End]
             }
-            Event::RetryDue => {
-                if matches!(self.phase, Phase::Waiting { .. }) {
-                    self.launch()
-                } else {
-                    Vec::new()
-                }
-            }
+            Event::RetryDue => match (self.phase, self.target) {
+                (Phase::Waiting { .. }, _) => self.launch(),
+                (Phase::Paused, Target::Running) => vec![Action::Resume],
+                _ => Vec::new(),
+            },
         }
     }
 

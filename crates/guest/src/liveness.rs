@@ -7,9 +7,11 @@
 //! 3. QEMU's monitor: asked for the processor's registers, it shows by answering that its main loop turns; the registers
 //!    tell a processor that waits for an interrupt from one that can never go on.
 //!
-//! [`Judge`] decides and is pure; [`watch`](watch::watch) looks.
+//! [`Judge`] decides and is pure; [`watch`](watch::watch) looks. Beside it, [`stale`] compares a picture that stands still
+//! with QEMU's own.
 
 mod registers;
+mod stale;
 pub(crate) mod watch;
 
 use registers::Cpu;

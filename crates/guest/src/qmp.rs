@@ -1,6 +1,7 @@
 //! QEMU's monitor, over the crate qapi.
 
 use crate::error::GuestError;
+use crate::picture::RgbImage;
 use futures::StreamExt as _;
 use qapi::futures::{QapiService, QmpStreamTokio};
 use qapi::qmp::{self, Event, QmpCommand};
@@ -105,7 +106,8 @@ impl Qmp {
                 Err(GuestError::Refused { command: C::NAME, detail: error.desc.clone() })
             }
             Ok(Ok(Err(ExecuteError::Io(error)))) => {
-                Err(GuestError::Refused { command: C::NAME, detail: error.to_string() })
+                tracing::debug!(%error, command = C::NAME, "QMP: the connection is gone");
+                Err(GuestError::Ended)
             }
             Ok(Err(_)) => Err(GuestError::Ended),
             Err(_) => Err(GuestError::TimedOut { command: C::NAME, patience }),
@@ -124,6 +126,16 @@ impl Qmp {
         let filename = file.to_string_lossy().into_owned();
         let command = qmp::screendump { device: None, format: None, head: None, filename };
         self.execute(command, PATIENCE).await.map(drop)
+    }
+
+    /// What QEMU shows now, by way of a file that is gone afterwards.
+    pub(crate) async fn picture(&self, file: &Path) -> Result<RgbImage, GuestError> {
+        let shot = self.screendump(file).await;
+        let bytes = tokio::fs::read(file).await;
+        let _ = tokio::fs::remove_file(file).await;
+        shot?;
+        let picture = bytes.and_then(|bytes| RgbImage::from_ppm(&bytes));
+        picture.map_err(|source| GuestError::Io { path: file.to_owned(), source })
     }
 
     /// Whether a whole guest is being saved, loaded or forgotten: QEMU answers nothing else meanwhile.

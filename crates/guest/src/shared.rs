@@ -1,6 +1,7 @@
 //! What the tasks of one guest share, over all of its QEMUs.
 
 use crate::kick::Kicks;
+use crate::picture::RgbImage;
 use crate::sink::{DisplaySink, SoundSink};
 use loco_model::{Rect, Size};
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) sounds: watch::Sender<u64>,
     /// Whether QEMU's sound reaches us; `None` where it is not asked for, or no QEMU is attached yet.
     pub(crate) hears: watch::Sender<Option<bool>>,
+    /// Whether QEMU shows another picture than the one that it told of.
+    pub(crate) stale: watch::Sender<bool>,
     /// Orders to attach anew: whoever holds the display, or the sound, does it.
     pub(crate) redisplay: Notify,
     pub(crate) resound: Notify,
@@ -69,6 +72,7 @@ impl Shared {
             wholes: watch::Sender::new(0),
             sounds: watch::Sender::new(0),
             hears: watch::Sender::new(None),
+            stale: watch::Sender::new(false),
             redisplay: Notify::new(),
             resound: Notify::new(),
             sent: AtomicU64::new(0),
@@ -86,7 +90,27 @@ impl Shared {
         let now = Instant::now();
         *self.sign.lock() = Some(now);
         self.kicks.damage(now);
+        self.set_stale(false);
         self.wholes.send_modify(|count| *count += 1);
+    }
+
+    /// What was found of the picture, or that a whole one came.
+    pub(crate) fn set_stale(&self, stale: bool) {
+        self.stale.send_if_modified(|known| {
+            let changed = *known != stale;
+            if changed && stale {
+                tracing::warn!("the display is stale: QEMU shows another picture than the one that it told of");
+            } else if changed {
+                tracing::info!("the display shows what QEMU shows again");
+            }
+            *known = stale;
+            changed
+        });
+    }
+
+    /// Whether the sink has this very picture; `None` when that cannot be told.
+    pub(crate) fn shows(&self, picture: &RgbImage) -> Option<bool> {
+        self.display.lock().shows(picture)
     }
 
     /// When the guest last drew something.
@@ -111,6 +135,7 @@ impl Shared {
 
     pub(crate) fn display_disabled(&self) {
         self.size.send_replace(None);
+        self.set_stale(false);
         self.display.lock().disabled();
     }
 

@@ -1,5 +1,6 @@
 //! What a guest shows and plays, handed to whoever wants it.
 
+use crate::picture::RgbImage;
 use loco_model::{Rect, Size};
 
 /// Takes a guest's picture. Called from the display's own task: whoever needs long copies what it needs and returns,
@@ -15,6 +16,11 @@ pub trait DisplaySink: Send + 'static {
     fn disabled(&mut self);
     /// Whether the guest takes absolute positions (a tablet) or relative motion (a mouse) now.
     fn pointer_mode(&mut self, absolute: bool);
+    /// Whether it has this very picture; `None` when it has none, or keeps none. Asked now and then of a picture that has
+    /// stood still for long.
+    fn shows(&self, _picture: &RgbImage) -> Option<bool> {
+        None
+    }
 }
 
 /// A voice's format as QEMU plays it. Samples are always handed out as interleaved 16 bit stereo at 48 kHz; this says

@@ -31,6 +31,8 @@ pub(crate) enum Order {
     Ping(oneshot::Sender<()>),
 }
 
+/// How often it is looked whether a whole guest is saved or loaded.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// How long a QEMU that is restarted may take to end by itself.
 const QUIT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -137,6 +139,8 @@ impl Supervisor {
                 Woken::Attached(Err(complaint)) => self.give_up(complaint),
                 Woken::Ended(reason) => self.ended(reason).await,
                 Woken::Qmp(event) => self.qmp_event(event).await,
+                // Saving and loading the whole guest hold it too, and let it go on.
+                Woken::Retry if self.is_busy() => self.retry_at = Some(Instant::now() + BUSY_RETRY),
                 Woken::Retry => {
                     self.retry_at = None;
                     self.take(Event::RetryDue).await;
@@ -214,7 +218,10 @@ impl Supervisor {
     async fn take(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for action in self.lifecycle.on(event) {
+            let actions = self.lifecycle.on(event);
+            // Before anything is done: that may take its time, and the guest is not as it was meanwhile.
+            self.publish();
+            for action in actions {
                 if let Some(more) = self.act(action).await {
                     events.push_back(more);
                 }
@@ -342,6 +349,7 @@ impl Supervisor {
         drop(current);
         self.monitor.send_replace(None);
         self.patience_until = None;
+        self.set_held(false);
         self.shared.display_disabled();
         let unasked = matches!(self.lifecycle.phase, Phase::Launching | Phase::Running | Phase::Paused);
         if unasked {
@@ -358,7 +366,10 @@ impl Supervisor {
     async fn qmp_event(&mut self, event: Result<qmp::Event, broadcast::error::RecvError>) {
         let event = match event {
             Ok(qmp::Event::STOP { .. }) => Event::Stopped,
-            Ok(qmp::Event::RESUME { .. }) => Event::Resumed,
+            Ok(qmp::Event::RESUME { .. }) => {
+                self.set_held(false);
+                Event::Resumed
+            }
             Ok(qmp::Event::SHUTDOWN { data, .. }) if data.guest => {
                 self.set_reason(Some("the guest powered itself down".to_owned()));
                 Event::GuestShutdown
@@ -367,12 +378,26 @@ impl Supervisor {
                 let what = if data.nospace == Some(true) { "no space is left" } else { "input/output error" };
                 let disk = data.node_name.unwrap_or(data.device);
                 let reason = format!("the guest's disk {disk} cannot be written or read: {what} ({})", data.reason);
-                tracing::error!(instance = %self.plan.instance, reason, "disk error");
-                self.set_reason(Some(reason));
-                self.publish();
+                // A guest may try again for ever: the same is said once.
+                if self.status.borrow().reason.as_ref() != Some(&reason) {
+                    tracing::error!(instance = %self.plan.instance, reason, "disk error");
+                    self.set_reason(Some(reason));
+                }
+                if data.action == qmp::BlockErrorAction::stop {
+                    self.set_held(true);
+                }
                 return;
             }
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Ok(_) => return,
+            // Some were lost: what they would have said is asked for.
+            Err(broadcast::error::RecvError::Lagged(_)) => match self.runs().await {
+                Some(true) => {
+                    self.set_held(false);
+                    Event::Resumed
+                }
+                Some(false) => Event::Stopped,
+                None => return,
+            },
             Err(broadcast::error::RecvError::Closed) => {
                 // Usually it is ending, and its end tells more. One that lives on without a monitor is no use.
                 self.monitor.send_replace(None);
@@ -387,8 +412,33 @@ impl Supervisor {
         self.take(event).await;
     }
 
+    /// Whether QEMU says that the guest runs; `None` when it does not answer.
+    fn runs(&self) -> impl Future<Output = Option<bool>> + Send + use<> {
+        let qmp = self.qmp().cloned();
+        async move { qmp?.execute(qmp::query_status {}, PATIENCE).await.ok().map(|status| status.running) }
+    }
+
+    fn qmp(&self) -> Option<&Qmp> {
+        let (machine, _) = self.current.as_ref()?.machine.as_ref()?;
+        Some(&machine.qmp)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.qmp().is_some_and(Qmp::is_busy)
+    }
+
     fn set_reason(&self, reason: Option<String>) {
         self.status.send_modify(|status| status.reason = reason);
+    }
+
+    /// Whether QEMU holds the guest for an error of its disk; that it did is no reason any more once it goes on.
+    fn set_held(&self, is_held: bool) {
+        self.status.send_if_modified(|status| {
+            if status.is_held && !is_held {
+                status.reason = None;
+            }
+            std::mem::replace(&mut status.is_held, is_held) != is_held
+        });
     }
 
     fn publish(&self) {

@@ -141,6 +141,31 @@ async fn what_only_waits_is_not_called_frozen() {
 }
 
 #[tokio::test]
+async fn a_picture_that_is_not_the_guests_is_found_and_a_still_one_is_not() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (guest, screen, _) = start(config(demo("quiet"), 7, one.path())).await;
+    let (still, its_screen, _) = start(config(demo("quiet"), 8, two.path())).await;
+    screen.wait("a picture", |p| p.scanouts > 0).await;
+    screen.settled(Duration::from_secs(1)).await;
+    screen.spoil();
+    let mut is_stale = guest.is_stale();
+    tokio::time::timeout(PATIENCE * 5, is_stale.wait_for(|stale| *stale)).await.expect("in time").unwrap();
+    assert_eq!(screen.picture().comparisons, 2, "once is nothing");
+    tokio::time::timeout(PATIENCE, guest.reset_display(PATIENCE)).await.expect("in time").unwrap();
+    assert!(!*guest.is_stale().borrow(), "the whole picture came");
+
+    let compared = async {
+        while its_screen.picture().comparisons == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE * 5, compared).await.expect("compared");
+    assert!(!*still.is_stale().borrow());
+    guest.stop(PATIENCE).await;
+    still.stop(PATIENCE).await;
+}
+
+#[tokio::test]
 async fn display_and_sound_are_attached_anew_and_what_is_missing_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (guest, screen, ear) = start(config(demo("town"), 4, dir.path())).await;

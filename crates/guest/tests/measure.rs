@@ -84,3 +84,28 @@ async fn key_to_update() {
         guest.stop(PATIENCE).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures"]
+async fn picture_past_the_display() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut profile = Profile::builtin("demo").unwrap();
+    profile.set_kernel_argument("mode", "quiet");
+    let (guest, screen, _) = start(config(profile, 0, dir.path())).await;
+    screen.wait("640x480", |p| p.size.width == 640).await;
+    let qemu = guest.wait_for(|s| s.state == GuestState::Running).await.unwrap().pid.unwrap();
+    let used = |pid| loco_process::ProcId::process(pid).stat().unwrap().cpu;
+    let before = [used(qemu), used(std::process::id())];
+    let (begun, count) = (Instant::now(), 500);
+    for _ in 0..count {
+        guest.screenshot().await.unwrap();
+    }
+    let passed = begun.elapsed();
+    let ms = |pid, before| (used(pid) - before).as_secs_f64() * 1e3 / f64::from(count);
+    let [of_qemu, own] = [ms(qemu, before[0]), ms(std::process::id(), before[1])];
+    println!(
+        "a picture of 640x480 in {:?}: {of_qemu:.2} ms of QEMU's processor time, {own:.2} ms of ours",
+        passed / count
+    );
+    guest.stop(PATIENCE).await;
+}

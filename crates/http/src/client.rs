@@ -1,5 +1,6 @@
 //! The clients' side: requests with the token, errors that say what the server said.
 
+use crate::serve::HEAD_TIMEOUT;
 use crate::sse::{LAST_EVENT_ID, Parser, ServerEvent, SseError};
 use crate::token::TokenFile;
 use crate::trace::{REQUEST_ID_HEADER, RequestId};
@@ -15,6 +16,10 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a whole request may take, streams of events excepted.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection that is not used is kept for the next request: not as long as our servers keep it. One that they
+/// close in the same moment loses the request, and an order that may have been obeyed must not be sent again.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+const _: () = assert!(IDLE_TIMEOUT.as_secs() < HEAD_TIMEOUT.as_secs());
 /// Longest silence on a stream of events. Our servers send a comment every 5 s.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest answer that is read, in bytes.
@@ -83,6 +88,7 @@ impl Client {
     pub fn new(tokens: TokenFile) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
@@ -156,11 +162,12 @@ impl Client {
         if let Some(last) = last {
             request = request.header(LAST_EVENT_ID, last);
         }
-        let sent = tokio::time::timeout(REQUEST_TIMEOUT, request.send()).await;
-        let Ok(sent) = sent else {
+        // With the whole of a refusal: its body may never end.
+        let accepted = tokio::time::timeout(REQUEST_TIMEOUT, async { accept(request.send().await, url).await }).await;
+        let Ok(accepted) = accepted else {
             return Err(ClientError::Unreachable { url: url.to_owned(), reason: "timed out".to_owned() });
         };
-        let response = accept(sent, url).await?;
+        let response = accepted?;
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         if !kind.starts_with("text/event-stream") {
             return Err(ClientError::Unexpected {

@@ -4,11 +4,12 @@
 //! A page of another site that a person has open can make the browser send requests to loopback, also under a name
 //! that it made resolve there (DNS rebinding). Such a request carries that site's `Host` or `Origin`, and ends here.
 
+use crate::access::{Access, Shown, bound_stream};
 use crate::login::{Login, Sessions, session_cookie};
 use crate::problem::{Failure, problem_details};
 use crate::role::{Role, Rules};
 use crate::serve::{Limits, bound_body};
-use crate::token::TokenFile;
+use crate::token::{Token, TokenFile};
 use crate::trace::name_request;
 use crate::websocket;
 use axum::Router;
@@ -127,7 +128,8 @@ impl Guard {
 
     /// `method` on `path` and all that is below it needs `role`; a segment `*` of `path` is any one segment, and the
     /// longest rule that fits decides. Without one, GET and HEAD need [`Role::View`] and everything else
-    /// [`Role::Operate`]. The role of who asks is in the request's extensions: handlers take `Extension<Role>`.
+    /// [`Role::Operate`]. The role of who asks is in the request's extensions (handlers take `Extension<Role>`), and for
+    /// what lasts their [`Access`].
     #[must_use]
     pub fn role(mut self, method: Method, path: &'static str, role: Role) -> Self {
         self.rules.add(method, path, role);
@@ -209,39 +211,51 @@ impl Guard {
         ))
     }
 
-    /// The role of who asks; `None` on an open path.
-    fn check_role(&self, request: &Request) -> Result<Option<Role>, Failure> {
+    /// The role of who asks, and what they showed for it; `None` on an open path.
+    fn check_role(self: &Arc<Self>, request: &Request) -> Result<Option<(Role, Access)>, Failure> {
         let path = request.uri().path();
         if self.open.contains(&path) {
             return Ok(None);
         }
-        let role = self.identify(request.headers())?;
+        let (role, shown) = self.identify(request.headers())?;
         let needed = self.rules.needed(request.method(), path);
         if role >= needed {
-            return Ok(Some(role));
+            return Ok(Some((role, Access { guard: self.clone(), shown, needed })));
         }
         let detail = format!("{} {path} needs the role {needed}; the token has the role {role}", request.method());
         Err(Failure::new(StatusCode::FORBIDDEN, detail))
     }
 
-    fn identify(&self, headers: &HeaderMap) -> Result<Role, Failure> {
+    fn identify(&self, headers: &HeaderMap) -> Result<(Role, Shown), Failure> {
         let refuse = |detail: &str| Failure::new(StatusCode::UNAUTHORIZED, detail);
-        let tokens = self.tokens.tokens();
+        let known = |shown: Option<Shown>, otherwise: &str| {
+            let role = shown.as_ref().and_then(|shown| self.role_of(shown));
+            role.zip(shown).ok_or_else(|| refuse(otherwise))
+        };
+        let token = |presented: &[u8]| Token::try_new(presented).map(Shown::Token);
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         if let Some(value) = values.next() {
             let presented = bearer(value).ok_or_else(|| refuse("the Authorization header's scheme must be Bearer"))?;
-            let role = tokens.role_of(presented).filter(|_| values.next().is_none());
-            return role.ok_or_else(|| refuse("the bearer token is not the current one"));
+            let shown = token(presented).filter(|_| values.next().is_none());
+            return known(shown, "the bearer token is not the current one");
         }
         if let Some(presented) = websocket::token(headers) {
-            let role = presented.as_deref().and_then(|token| tokens.role_of(token));
-            return role.ok_or_else(|| refuse("the token in the WebSocket's subprotocol is not the current one"));
+            let shown = presented.as_deref().and_then(token);
+            return known(shown, "the token in the WebSocket's subprotocol is not the current one");
         }
         if let Some(id) = session_cookie(headers).filter(|_| of_own_page(headers)) {
-            let role = self.sessions.role_of(&tokens, id, Instant::now());
-            return role.ok_or_else(|| refuse("the session is over: log in again"));
+            return known(Token::try_new(id).map(Shown::Session), "the session is over: log in again");
         }
         Err(refuse("a bearer token is needed: send `Authorization: Bearer …` with the token file's content"))
+    }
+
+    /// The role that what was shown has now; `None` when it is not (any more) current.
+    pub(crate) fn role_of(&self, shown: &Shown) -> Option<Role> {
+        let tokens = self.tokens.tokens();
+        match shown {
+            Shown::Token(token) => token.role_in(&tokens),
+            Shown::Session(id) => self.sessions.role_of(&tokens, id.as_str().as_bytes(), Instant::now()),
+        }
     }
 }
 
@@ -289,12 +303,16 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
         StatusCode::NO_CONTENT.into_response()
     } else {
         match guard.check_role(&request) {
-            Ok(role) => {
-                if let Some(role) = role {
-                    request.extensions_mut().insert(role);
-                }
+            Ok(asker) => {
                 websocket::hide_token(request.headers_mut());
-                next.run(request).await
+                match asker {
+                    Some((role, access)) => {
+                        request.extensions_mut().insert(role);
+                        request.extensions_mut().insert(access.clone());
+                        bound_stream(next.run(request).await, access)
+                    }
+                    None => next.run(request).await,
+                }
             }
             Err(failure) if failure.0.status == StatusCode::UNAUTHORIZED => challenge(failure),
             Err(failure) => failure.into_response(),

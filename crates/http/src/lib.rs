@@ -1,7 +1,9 @@
-//! What the servers and the clients of this project share, so that each rule exists once: bearer tokens and
-//! their roles from private files, cookies for browsers, the check of `Host` and `Origin`, ids of requests, errors as problem details, bounded bodies and waiting times, a graceful
-//! stop; and a small client with the same token that also reads server-sent events.
+//! What the servers and the clients of this project share, so that each rule exists once: bearer tokens and their roles
+//! from private files, cookies for browsers, the check of `Host` and `Origin`, ids of requests, errors as problem details,
+//! bounded bodies and waiting times, a graceful stop; and a small client with the same token that also reads server-sent
+//! events.
 
+mod access;
 pub mod body;
 pub mod client;
 pub mod guard;
@@ -14,6 +16,7 @@ pub mod token;
 pub mod trace;
 pub mod websocket;
 
+pub use access::Access;
 pub use body::{JsonBody, OptionalJson};
 pub use client::{Client, ClientError, EventStream, Fetched};
 pub use guard::{Guard, HostName, Origin, bearer};

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long a client may take for a request's head, and how long a connection may idle between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a peer may leave sent bytes unacknowledged before its connection is given up (RFC 5482): this is what ends
 /// half-open connections that only receive.
 const UNACKNOWLEDGED_TIMEOUT_MS: u32 = 20_000;

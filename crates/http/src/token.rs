@@ -228,7 +228,16 @@ impl Tokens {
 #[derive(Clone, Debug)]
 pub struct TokenFile {
     path: Arc<Path>,
-    current: Arc<Mutex<(Identity, Tokens)>>,
+    current: Arc<Mutex<Current>>,
+}
+
+/// What was read last.
+#[derive(Debug)]
+struct Current {
+    identity: Identity,
+    tokens: Tokens,
+    /// The file that was complained about: it is asked for with every request, and told of once.
+    refused: Option<Identity>,
 }
 
 /// What changes when a file is replaced or rewritten.
@@ -249,7 +258,8 @@ impl TokenFile {
     /// # Errors
     /// The same as there.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
-        let current = Self::load(path)?;
+        let (identity, tokens) = Self::load(path)?;
+        let current = Current { identity, tokens, refused: None };
         Ok(Self { path: path.into(), current: Arc::new(Mutex::new(current)) })
     }
 
@@ -278,14 +288,18 @@ impl TokenFile {
     #[must_use]
     pub fn tokens(&self) -> Tokens {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity = std::fs::metadata(&self.path).map(|metadata| Identity::of(&metadata));
-        if identity.as_ref().is_ok_and(|identity| *identity != current.0) {
+        let identity = std::fs::metadata(&self.path).ok().map(|metadata| Identity::of(&metadata));
+        if let Some(identity) = identity.filter(|identity| *identity != current.identity) {
             match Self::load(&self.path) {
-                Ok(loaded) => *current = loaded,
-                Err(error) => tracing::warn!("the last token stays in use: {error}"),
+                Ok((identity, tokens)) => *current = Current { identity, tokens, refused: None },
+                Err(error) if current.refused != Some(identity) => {
+                    tracing::warn!("the last token stays in use: {error}");
+                    current.refused = Some(identity);
+                }
+                Err(_) => {}
             }
         }
-        current.1.clone()
+        current.tokens.clone()
     }
 }
 
@@ -398,5 +412,10 @@ mod tests {
         assert!(file.current().matches(b"new"));
         std::fs::write(&path, b"\n").expect("write");
         assert!(file.current().matches(b"new"));
+        assert!(file.current.lock().expect("whole").refused.is_some(), "it was told of");
+        std::fs::write(&path, b"newest\n").expect("write");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+        assert!(file.current().matches(b"newest"));
+        assert!(file.current.lock().expect("whole").refused.is_none());
     }
 }

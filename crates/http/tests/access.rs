@@ -9,11 +9,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use loco_http::trace::REQUEST_ID_HEADER;
 use loco_http::websocket::{SUBPROTOCOL, token_subprotocol};
-use loco_http::{Client, Guard, Limits, Login, RequestId, Role, Server, TokenFile, bearer};
+use loco_http::{Access, Client, Guard, Limits, Login, RequestId, Role, Server, TokenFile, bearer, event_response};
 use loco_model::problem::Problem;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,25 @@ async fn socket(Extension(role): Extension<Role>, headers: HeaderMap, upgrade: W
     })
 }
 
+/// An event every 10 ms, for ever.
+async fn ticks() -> Response {
+    let ticks = futures::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Some((("tick", ()), ()))
+    });
+    event_response(ticks, CancellationToken::new())
+}
+
+/// Says what role is still there, whenever something is said to it.
+async fn lasting(Extension(access): Extension<Access>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.protocols([SUBPROTOCOL]).on_upgrade(async move |mut socket| {
+        while let Some(Ok(_)) = socket.recv().await {
+            let role = access.role().map_or("none", Role::as_str);
+            let _ = socket.send(role.into()).await;
+        }
+    })
+}
+
 /// Another server, asked on behalf of a request: says the id that it is asked with.
 async fn relay(State(dir): State<PathBuf>, headers: HeaderMap) -> String {
     let tokens = TokenFile::open(&dir.join("token")).expect("tokens");
@@ -79,6 +99,8 @@ async fn start() -> Fixture {
         .route("/id", get(|Extension(id): Extension<RequestId>| async move { id.as_str().to_owned() }))
         .route("/relay", get(relay))
         .route("/socket", get(socket))
+        .route("/ticks", get(ticks))
+        .route("/lasting", get(lasting))
         .with_state(dir.path().to_owned())
         .merge(login);
     let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind");
@@ -176,6 +198,51 @@ async fn a_cookie_stands_for_its_token_until_logout_or_rotation() {
     assert_eq!(fixture.status(with_cookie()).await, 200, "its token stays");
     write_tokens(&fixture.dir.path().join("token"), "view vvv\noperate new\n");
     assert_eq!(fixture.status(with_cookie()).await, 401, "its token went");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token_or_session() {
+    let fixture = start().await;
+    let path = fixture.dir.path().join("token");
+    let answer = fixture.request(Method::POST, "/login").bearer_auth("ooo").send().await.expect("answer");
+    let set = answer.headers()["set-cookie"].to_str().expect("text").to_owned();
+    let cookie = set.split(';').next().expect("cookie").to_owned();
+    let open = async |request: reqwest::RequestBuilder| {
+        let mut stream = request.send().await.expect("answer");
+        assert_eq!(stream.status(), 200);
+        assert!(stream.chunk().await.expect("whole").is_some());
+        stream
+    };
+    let ends = async |mut stream: reqwest::Response, why: &str| {
+        let end = async { while stream.chunk().await.expect("it ends as it should").is_some() {} };
+        assert!(tokio::time::timeout(Duration::from_secs(30), end).await.is_ok(), "{why}");
+    };
+    let ticks = || fixture.request(Method::GET, "/ticks");
+    let by_token = open(ticks().bearer_auth("ppp")).await;
+    let by_cookie = open(ticks().header("cookie", &cookie)).await;
+    let mut stays = open(ticks().bearer_auth("vvv")).await;
+    let gone = fixture.request(Method::POST, "/logout").header("cookie", &cookie).send().await.expect("answer");
+    assert_eq!(gone.status(), 200);
+    ends(by_cookie, "logged out").await;
+    let mut request = format!("ws://{}/lasting", fixture.address).into_client_request().expect("request");
+    request.headers_mut().insert("authorization", "Bearer ppp".parse().expect("value"));
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("open");
+    let mut role = async || {
+        use futures::{SinkExt as _, StreamExt as _};
+        socket.send("?".into()).await.expect("sent");
+        socket.next().await.expect("a message").expect("a message").to_text().expect("text").to_owned()
+    };
+    assert_eq!(role().await, "play");
+    write_tokens(&path, "view vvv\nplay new\noperate ooo\n");
+    ends(by_token, "rotated").await;
+    assert_eq!(role().await, "none");
+    for _ in 0..3 {
+        assert!(stays.chunk().await.expect("whole").is_some(), "its token is current");
+    }
+    // The same token with another role is current, too.
+    write_tokens(&path, "view ppp\noperate ooo\n");
+    assert_eq!(role().await, "view");
+    ends(stays, "rotated").await;
 }
 
 #[tokio::test]

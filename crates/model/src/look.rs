@@ -114,10 +114,10 @@ impl Theme {
 }
 
 /// An instance's colour, the same everywhere: chip, graphs, its train. Told apart by common colour-blindness with the
-/// number beside it.
+/// number beside it. Beyond the grid they begin anew.
 #[must_use]
 pub fn instance_colour(id: InstanceId) -> Rgb {
-    INSTANCE_COLOURS[id.index()]
+    INSTANCE_COLOURS[id.index() % InstanceId::COUNT]
 }
 
 /// The nine instance colours by index; black text on them has at least 6:1.
@@ -149,6 +149,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_instance_has_a_colour() {
+        let colour = |index| InstanceId::try_new(index).map(instance_colour);
+        assert_eq!(colour(InstanceId::MAX_COUNT - 1), colour((InstanceId::MAX_COUNT - 1) % InstanceId::COUNT));
+        assert_eq!(colour(InstanceId::COUNT), Ok(INSTANCE_COLOURS[0]));
     }
 
     #[test]

@@ -4,6 +4,10 @@
 use crate::instance::InstanceId;
 use serde::{Deserialize, Serialize};
 
+/// So begins the line among [`DeepHealth::faults`] of a guest that is `paused` though nobody wants it to: QEMU holds it for
+/// an error of its disk.
+pub const HELD: &str = "QEMU holds the guest";
+
 /// In one word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -154,11 +154,13 @@ pub(crate) async fn a_killed_agent_is_started_again() -> Result<()> {
     let (agent, qemu) = (scene.demo.agent_process(BROKEN)?, scene.demo.qemu_process(BROKEN)?);
     let starts = scene.demo.control.instance(id(BROKEN)).await?.agent_starts;
     kill(agent.pid)?;
-    scene
+    // Its owner sees it end: that is no fault of the network.
+    let (_, told) = scene
         .demo
         .events
-        .wait_instance("the fault", id(BROKEN), scene.mark, PATIENCE, |now| now.state != InstanceState::Live)
+        .wait_instance("the fault", id(BROKEN), scene.mark, PATIENCE, |now| now.failure == FailureClass::Qemu)
         .await?;
+    ensure!(told.state == InstanceState::Recovering && told.reason.is_some(), "{told:?}");
     scene.repaired().await?;
     ensure!(scene.demo.agent_process(BROKEN)?.pid != agent.pid, "it is the same agent");
     processes::wait_gone(&[agent, qemu], PATIENCE).await?;

@@ -34,6 +34,7 @@ pub(super) async fn remedy(
         }
         Err(Refusal::Limit(reached)) => limited(reached),
         Err(Refusal::Wrong(detail)) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail).into_response(),
+        Err(Refusal::Broke(detail)) => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response(),
     }
 }
 

@@ -46,7 +46,10 @@ pub(crate) struct Now {
 pub(crate) struct Book {
     path: PathBuf,
     boot: String,
+    /// Never held while the disk is waited for: whoever only asks must not wait for a disk that hangs.
     state: Mutex<State>,
+    /// Held from before a change of the state until it is on the disk. Locked before the state, never after it.
+    file: Mutex<LedgerFile>,
     /// What is wrong with the file, if anything.
     fault: watch::Sender<Option<String>>,
 }
@@ -55,6 +58,10 @@ pub(crate) struct Book {
 struct State {
     /// The oldest first.
     entries: Vec<Entry>,
+}
+
+#[derive(Debug, Default)]
+struct LedgerFile {
     lines: usize,
     /// The file lacks something: all is written anew at the next occasion.
     is_behind: bool,
@@ -91,7 +98,7 @@ impl Book {
     fn open_at(folder: &Path, now: &Now, boot: String) -> Self {
         let path = folder.join(FILE);
         let (entries, lines, damage) = read(&path);
-        let mut state = State { entries, lines, is_behind: false };
+        let (mut state, mut file) = (State { entries }, LedgerFile { lines, is_behind: false });
         let mut fault = None;
         if let Some(damage) = damage {
             let aside = folder.join(format!("{FILE}.corrupt-{}", now.unix_ms));
@@ -99,7 +106,7 @@ impl Book {
             if let Err(error) = fs::rename(&path, &aside) {
                 fault = Some(format!("the damaged ledger cannot be kept aside: {error}"));
             }
-            state.is_behind = true;
+            file.is_behind = true;
         }
         // What was being done when the agent ended.
         for entry in state.entries.iter_mut().filter(|entry| entry.attempt.outcome == Outcome::Running) {
@@ -111,14 +118,15 @@ impl Book {
             attempt.outcome = outcome;
             attempt.detail = Some(detail.to_owned());
             attempt.ended_at_ms = Some(now.unix_ms.max(attempt.started_at_ms));
-            state.is_behind = true;
+            file.is_behind = true;
         }
-        let book = Self { path, boot, state: Mutex::default(), fault: watch::Sender::new(fault) };
+        let book =
+            Self { path, boot, state: Mutex::default(), file: Mutex::default(), fault: watch::Sender::new(fault) };
         book.shorten(&mut state, now);
-        if state.is_behind {
-            book.write_all(&mut state);
+        if file.is_behind {
+            book.write_all(&mut file, &state.entries);
         }
-        *book.state.lock() = state;
+        (*book.state.lock(), *book.file.lock()) = (state, file);
         book
     }
 
@@ -143,6 +151,7 @@ impl Book {
     }
 
     fn begin_at(&self, attempt: Attempt, is_bound: bool, now: &Now) -> Result<(), LimitReached> {
+        let mut file = self.file.lock();
         let mut state = self.state.lock();
         if let (0, Some(next_at_ms)) = self.left(&state, now)
             && is_bound
@@ -152,17 +161,22 @@ impl Book {
         let entry = Entry { attempt, boot: self.boot.clone(), up_ms: now.up_ms };
         state.entries.push(entry.clone());
         self.shorten(&mut state, now);
-        self.write(&mut state, &entry);
+        let all = state.entries.clone();
+        drop(state);
+        self.write(&mut file, &entry, &all);
         Ok(())
     }
 
-    /// Changes an attempt, and puts that on the disk.
+    /// Changes an attempt, and puts that on the disk. Blocks for as long as the disk takes.
     pub(crate) fn change(&self, id: &str, change: impl FnOnce(&mut Attempt)) -> Option<Attempt> {
+        let mut file = self.file.lock();
         let mut state = self.state.lock();
         let entry = state.entries.iter_mut().rev().find(|entry| entry.attempt.id == id)?;
         change(&mut entry.attempt);
         let entry = entry.clone();
-        self.write(&mut state, &entry);
+        let all = state.entries.clone();
+        drop(state);
+        self.write(&mut file, &entry, &all);
         Some(entry.attempt)
     }
 
@@ -175,10 +189,14 @@ impl Book {
 
     /// How long ago an attempt was begun: by the machine's own time since its boot where that tells it.
     fn age_ms(&self, entry: &Entry, now: &Now) -> u64 {
+        let begun_ms = entry.attempt.started_at_ms;
         if !self.boot.is_empty() && entry.boot == self.boot {
             now.up_ms.saturating_sub(entry.up_ms)
+        } else if begun_ms > now.unix_ms.saturating_add(recovery::WINDOW_MS) {
+            // Of a clock that was wrong, before this boot: or it would count until that time has come.
+            now.up_ms
         } else {
-            now.unix_ms.saturating_sub(entry.attempt.started_at_ms)
+            now.unix_ms.saturating_sub(begun_ms)
         }
     }
 
@@ -198,9 +216,9 @@ impl Book {
     }
 
     /// Appends a line; a file that lacks something, or has too many lines, is written anew.
-    fn write(&self, state: &mut State, entry: &Entry) {
-        if state.is_behind || state.lines > state.entries.len() + SURPLUS_LINES {
-            self.write_all(state);
+    fn write(&self, ledger: &mut LedgerFile, entry: &Entry, all: &[Entry]) {
+        if ledger.is_behind || ledger.lines > all.len() + SURPLUS_LINES {
+            self.write_all(ledger, all);
             return;
         }
         let appended = line(entry).and_then(|line| {
@@ -208,17 +226,17 @@ impl Book {
             file.write_all(&line)?;
             file.sync_data()
         });
-        state.lines += 1;
-        state.is_behind = appended.is_err();
+        ledger.lines += 1;
+        ledger.is_behind = appended.is_err();
         self.tell(appended);
     }
 
     /// Whole or not at all: the old file stays until the new one is on the disk.
-    fn write_all(&self, state: &mut State) {
+    fn write_all(&self, ledger: &mut LedgerFile, all: &[Entry]) {
         let new = self.path.with_extension("new");
         let written = (|| {
             let mut text = Vec::new();
-            for entry in &state.entries {
+            for entry in all {
                 text.extend(line(entry)?);
             }
             let mut file = File::create(&new)?;
@@ -229,10 +247,9 @@ impl Book {
             self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         })();
         if written.is_ok() {
-            (state.lines, state.is_behind) = (state.entries.len(), false);
-        } else {
-            state.is_behind = true;
+            ledger.lines = all.len();
         }
+        ledger.is_behind = written.is_err();
         self.tell(written);
     }
 
@@ -264,8 +281,8 @@ fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// The entries of a file, its lines, and what is wrong with it. The end of a line that was being written when the machine
-/// or the agent was ended is no damage.
+/// The entries of a file, its lines, and what is wrong with it: a line that is none of ours, or one that was being written
+/// when the machine was ended.
 fn read(path: &Path) -> (Vec<Entry>, usize, Option<String>) {
     let file = match File::open(path) {
         Ok(file) => file,

@@ -167,3 +167,45 @@ fn an_agent_that_was_to_be_started_again_was() {
     let done = book.find("a").expect("it is there");
     assert_eq!((done.outcome, done.ended_at_ms), (Outcome::Repaired, Some(START.unix_ms + 900)));
 }
+
+#[test]
+fn what_a_wrong_clock_dated_ahead_does_not_count_for_ever() {
+    let dir = tempfile::tempdir().expect("dir");
+    let ahead = Now { unix_ms: START.unix_ms + 1_000 * WINDOW_MS, up_ms: START.up_ms };
+    for n in 0..3 {
+        begin(&open(dir.path(), &ahead), &n.to_string(), &ahead).expect("free");
+    }
+    let booted = Now { unix_ms: START.unix_ms, up_ms: 60_000 };
+    let book = Book::open_at(dir.path(), &booted, "another boot".to_owned());
+    assert!(begin(&book, "x", &booted).is_err(), "nobody knows how long the machine was off");
+    let later = Now { unix_ms: START.unix_ms + WINDOW_MS, up_ms: WINDOW_MS + 1 };
+    assert_eq!(begin(&book, "y", &later), Ok(()), "they were made before this boot");
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_nobody_from_asking() {
+    let dir = tempfile::tempdir().expect("dir");
+    let book = std::sync::Arc::new(open(dir.path(), &START));
+    // Nobody reads this pipe: opening it to write waits.
+    let path = dir.path().join(FILE);
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+    let writing = {
+        let book = std::sync::Arc::clone(&book);
+        std::thread::spawn(move || begin(&book, "a", &START))
+    };
+    let (told, asked) = std::sync::mpsc::channel();
+    let asking = std::thread::spawn(move || {
+        while book.find("a").is_none() {
+            std::thread::yield_now();
+        }
+        let _ = told.send(book.ledger().attempts.len());
+    });
+    let answer = asked.recv_timeout(std::time::Duration::from_secs(20));
+    // Lets the writer go on, whatever was found.
+    let reader = std::thread::spawn(move || fs::read(path));
+    assert_eq!(writing.join().expect("written"), Ok(()));
+    assert_eq!(answer, Ok(1));
+    asking.join().expect("asked");
+    assert!(reader.join().expect("read").is_ok_and(|text| text.ends_with(b"\n")));
+}

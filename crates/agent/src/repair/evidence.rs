@@ -84,6 +84,9 @@ impl Evidence {
         if saved.is_err() {
             let _ = fs::remove_dir_all(&folder);
         }
+        if let Err(error) = date_newest(all, &folder) {
+            tracing::debug!(%error, "evidence cannot be dated");
+        }
         forget_oldest(all);
         saved
     }
@@ -116,13 +119,30 @@ fn log(agent: &Agent, guest: &str) -> String {
     text
 }
 
-fn forget_oldest(all: &Path) {
-    let Ok(entries) = fs::read_dir(all) else { return };
-    let mut folders: Vec<(SystemTime, PathBuf)> = entries
+/// All folders, and when each was written.
+fn folders(all: &Path) -> Vec<(SystemTime, PathBuf)> {
+    let Ok(entries) = fs::read_dir(all) else { return Vec::new() };
+    entries
         .flatten()
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .filter(|(_, path)| path.is_dir())
-        .collect();
+        .collect()
+}
+
+/// Sees to it that what was saved last is the newest by its date too, though the clock was set back: or it would be the
+/// first to be forgotten.
+fn date_newest(all: &Path, folder: &Path) -> io::Result<()> {
+    let others = folders(all).into_iter().filter(|(_, path)| path != folder).map(|(at, _)| at).max();
+    match others {
+        Some(newest) if fs::metadata(folder)?.modified()? <= newest => {
+            fs::File::open(folder)?.set_modified(newest + Duration::from_millis(1))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn forget_oldest(all: &Path) {
+    let mut folders = folders(all);
     folders.sort();
     let surplus = folders.len().saturating_sub(KEPT);
     for (_, folder) in &folders[..surplus] {
@@ -193,6 +213,23 @@ mod tests {
         assert_eq!(left, KEPT);
         assert!(read(dir.path(), "5", "screenshot.png").is_some_and(|(png, _)| png.starts_with(b"\x89PNG")));
         assert!(read(dir.path(), "4", "log.txt").is_none());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nothing_new_the_oldest() {
+        let dir = tempfile::tempdir().expect("dir");
+        let ahead = SystemTime::now() + Duration::from_secs(24 * 3600);
+        for n in 0..KEPT + 2 {
+            let name = n.to_string();
+            evidence(None).save(dir.path(), &name).expect("saved");
+            // All but the last two were saved before the clock was set back.
+            if n < KEPT {
+                let at = ahead + Duration::from_secs(n as u64);
+                fs::File::open(dir.path().join(&name)).and_then(|folder| folder.set_modified(at)).expect("dated");
+            }
+        }
+        let kept = |n: usize| read(dir.path(), &n.to_string(), "log.txt").is_some();
+        assert_eq!([0, 1, 2, KEPT, KEPT + 1].map(kept), [false, false, true, true, true]);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) enum Refusal {
     Limit(LimitReached),
     /// The order itself is wrong.
     Wrong(String),
+    /// The agent itself failed at it.
+    Broke(String),
 }
 
 // === impl Repair ===
@@ -101,7 +103,7 @@ pub(crate) async fn order(
         drop(one);
         done
     });
-    task.await.unwrap_or_else(|error| Err(Refusal::Wrong(format!("the attempt broke: {error}"))))
+    task.await.unwrap_or_else(|error| Err(Refusal::Broke(format!("the attempt broke: {error}"))))
 }
 
 async fn make(agent: &Arc<Agent>, attempt: Attempt) -> Result<Attempt, Refusal> {

@@ -69,8 +69,12 @@ impl Scope {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        let is_done = tokio::time::timeout(PATIENCE / 2, done).await.is_ok();
-        Ok(is_done.then_some(scope))
+        if tokio::time::timeout(PATIENCE / 2, done).await.is_ok() {
+            return Ok(Some(scope));
+        }
+        // It may be done later, when nobody knows of it any more who would take it back.
+        scope.set(USUAL).await?;
+        Ok(None)
     }
 
     async fn set(&self, weight: u64) -> zbus::Result<()> {

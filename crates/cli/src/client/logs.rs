@@ -3,6 +3,7 @@
 use super::connect::{BACKOFF, ConnectArgs, parse_instance};
 use super::out;
 use futures::StreamExt as _;
+use loco_http::ClientError;
 use loco_model::InstanceId;
 use loco_model::agent::{LogLine, LogSource};
 use loco_model::time::Utc;
@@ -55,6 +56,10 @@ pub(super) async fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
             wait = (wait * 2).min(BACKOFF.1);
             match connection.client.events(&url).await {
                 Ok(events) => break events,
+                // That it is not ours to read, or there no more, is no matter of time.
+                Err(error @ ClientError::Refused { status, .. }) if matches!(status.as_u16(), 401 | 403 | 404) => {
+                    return Err(error.into());
+                }
                 Err(error) => tracing::debug!(%error, "the log is lost"),
             }
         };

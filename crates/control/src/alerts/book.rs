@@ -83,10 +83,14 @@ impl Book {
         self.open.keys().filter(|(_, about)| *about == Some(instance)).map(|(title, _)| title.clone()).collect()
     }
 
-    /// Open alerts whose title begins so, and whose rest is looked for.
-    pub(super) fn titles(&self, prefix: &str, wanted: impl Fn(&str) -> bool) -> Vec<(String, Option<InstanceId>)> {
-        let is_wanted = |title: &str| title.strip_prefix(prefix).is_some_and(&wanted);
-        self.open.keys().filter(|(title, _)| is_wanted(title)).cloned().collect()
+    /// Open alerts whose title begins so, and whose rest is looked for, with the instance that they are about.
+    pub(super) fn titles(
+        &self,
+        prefix: &str,
+        wanted: impl Fn(&str, Option<InstanceId>) -> bool,
+    ) -> Vec<(String, Option<InstanceId>)> {
+        let is_wanted = |title: &str, about| title.strip_prefix(prefix).is_some_and(|rest| wanted(rest, about));
+        self.open.keys().filter(|(title, about)| is_wanted(title, *about)).cloned().collect()
     }
 }
 

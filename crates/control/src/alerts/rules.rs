@@ -1,6 +1,7 @@
 //! What of the control plane's events is an alert. Pure.
 
 use super::book::Condition;
+use crate::executor::is_yielded;
 use loco_model::api::{Event, Instance, Severity};
 use loco_model::recovery::Outcome;
 use loco_model::{FailureClass, InstanceId, InstanceState};
@@ -28,6 +29,12 @@ pub(super) enum Change {
     EndAll {
         instance: InstanceId,
     },
+}
+
+/// Whether whoever follows the events is told by others of them, each time: an attempt says itself that it was in vain, and
+/// the next one that it was not. An event of the alert would be the same news twice.
+pub(super) fn is_told_by_attempts(title: &str) -> bool {
+    title == RECOVERY_IN_VAIN
 }
 
 /// Whether an alert of that title never ends.
@@ -66,6 +73,8 @@ pub(super) fn of(event: &Event, known: &BTreeSet<InstanceId>) -> Vec<Change> {
             };
             match attempt.outcome {
                 Outcome::Running => Vec::new(),
+                // Nothing was tried.
+                Outcome::Failed if is_yielded(attempt) => Vec::new(),
                 Outcome::Repaired => vec![end(RECOVERY_IN_VAIN, id), end(LIMIT_REACHED, id)],
                 Outcome::InVain | Outcome::Failed => begin(Severity::Warning, RECOVERY_IN_VAIN),
                 Outcome::Refused => begin(Severity::Critical, LIMIT_REACHED),
@@ -96,7 +105,11 @@ fn instance(instance: &Instance) -> Vec<Change> {
     let mut changes = Vec::new();
     match instance.state {
         InstanceState::Failed => changes.push(begin(INSTANCE_FAILED, instance.reason.clone())),
-        _ => changes.push(end(INSTANCE_FAILED, id)),
+        // It may fail again in a moment: it was no other failure then.
+        InstanceState::Connecting | InstanceState::Recovering => {}
+        InstanceState::Live | InstanceState::Degraded | InstanceState::Stopped => {
+            changes.push(end(INSTANCE_FAILED, id));
+        }
     }
     let is_well = matches!(instance.state, InstanceState::Live | InstanceState::Stopped)
         && instance.failure == FailureClass::None;

@@ -1,5 +1,6 @@
 use super::rules::{Change, of};
 use super::*;
+use crate::plane::Instances;
 use crate::store::{ConfigName, Settings as _};
 use axum::Router;
 use axum::body::Bytes;
@@ -13,7 +14,6 @@ use loco_model::{FailureClass, InstanceId, InstanceState, Remedy};
 use parking_lot::Mutex;
 use ring::hmac;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ fn id(index: usize) -> InstanceId {
 fn instance(index: usize, state: InstanceState) -> Instance {
     let failure = if state == InstanceState::Failed { FailureClass::Qemu } else { FailureClass::None };
     Instance { state, failure, reason: Some("no QEMU".into()), ..Instance::new(id(index)) }
+}
+
+fn left_to_others() -> Attempt {
+    crate::executor::yielded(attempt(Outcome::Running), "an attempt was made a moment ago").attempt
 }
 
 fn attempt(outcome: Outcome) -> Attempt {
@@ -62,7 +66,7 @@ fn told(events: &[Event]) -> Vec<(String, Option<usize>, bool)> {
 
 #[test]
 fn each_situation_has_its_alert_once() {
-    use InstanceState::{Failed, Live, Recovering};
+    use InstanceState::{Connecting, Failed, Live, Recovering};
     let one = |index, state| Event::Instance { instance: Box::new(instance(index, state)) };
     let tried = |outcome| Event::Attempt { attempt: attempt(outcome) };
     let limited = |state, failure| {
@@ -73,12 +77,18 @@ fn each_situation_has_its_alert_once() {
     let all = |states: &[(usize, InstanceState)]| Event::Instances {
         instances: states.iter().map(|(index, state)| instance(*index, *state)).collect(),
     };
-    let table: [(&str, Vec<Event>, &str); 8] = [
+    let table: [(&str, Vec<Event>, &str); 10] = [
         (
             "fails and is well again",
             vec![one(0, Failed), one(0, Failed), one(0, Live), one(0, Live)],
             "+failed@0 -failed@0",
         ),
+        (
+            "fails again before it is well",
+            vec![one(0, Failed), one(0, Recovering), one(0, Connecting), one(0, Failed), one(0, Live)],
+            "+failed@0 -failed@0",
+        ),
+        ("left to others", vec![Event::Attempt { attempt: left_to_others() }], ""),
         ("repaired at once", vec![tried(Outcome::Running), tried(Outcome::Repaired)], ""),
         (
             "in vain, then repaired",
@@ -162,11 +172,25 @@ fn secrets_are_never_shown() {
     assert_eq!(store.settings::<AlertsConfig>().webhooks.len(), 1);
 }
 
-struct Nobody;
+/// All instances that there are; none of them says anything.
+struct Fleet {
+    there: Vec<InstanceId>,
+    instances: watch::Receiver<Arc<Instances>>,
+    discovery: DiscoveryInfo,
+}
 
-impl Watched for Nobody {
+impl Fleet {
+    /// One that is known from the start.
+    fn of(there: &[usize]) -> Arc<Self> {
+        let instances = watch::channel(Arc::new(Instances { listed: true, ..Instances::default() })).1;
+        let there = there.iter().map(|index| id(*index)).collect();
+        Arc::new(Self { there, instances, discovery: DiscoveryInfo::default() })
+    }
+}
+
+impl Watched for Fleet {
     fn agents(&self) -> Vec<(InstanceId, Option<String>)> {
-        Vec::new()
+        self.there.iter().map(|id| (*id, None)).collect()
     }
 
     fn health(&self, _: InstanceId) -> Option<(u64, DeepHealth)> {
@@ -174,8 +198,30 @@ impl Watched for Nobody {
     }
 
     fn discovery(&self) -> DiscoveryInfo {
-        DiscoveryInfo::default()
+        self.discovery.clone()
     }
+
+    fn instances(&self) -> watch::Receiver<Arc<Instances>> {
+        self.instances.clone()
+    }
+}
+
+/// The next alert that is told.
+async fn next_alert(heard: &mut (impl futures::Stream<Item = (u64, Event)> + Unpin)) -> Alert {
+    let alert = async {
+        loop {
+            match heard.next().await {
+                Some((_, Event::Alert { alert })) => return alert,
+                Some(_) => {}
+                None => panic!("no alert"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), alert).await.expect("an alert")
+}
+
+fn warning(title: &str, index: usize) -> Condition {
+    Condition { severity: Severity::Warning, instance: Some(id(index)), title: title.to_owned(), detail: None }
 }
 
 /// Counters of nothing.
@@ -234,12 +280,7 @@ async fn alerts_reach_events_store_and_a_real_server() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("chmod");
     let store = Store::in_memory();
     // Left open by an earlier run: it is not wrong any more, and its end is told.
-    let earlier = Condition {
-        severity: Severity::Warning,
-        instance: Some(id(7)),
-        title: rules::RECOVERY_IN_VAIN.to_owned(),
-        detail: None,
-    };
+    let earlier = warning(rules::INSTANCE_FAILED, 7);
     store.put_alert(&Book::default().begin(earlier, 1).expect("new"));
     let hooks = json!({"webhooks": [
         {"name": "ops", "url": url, "secretFile": secret, "coolDownS": 300},
@@ -250,19 +291,21 @@ async fn alerts_reach_events_store_and_a_real_server() {
     let mut heard = Box::pin(events.since(Some(0)));
     let (metrics, breakers) = (metrics().await, Breakers::new());
     let running = tokio::spawn(run_with(
-        Arc::new(Nobody),
+        Fleet::of(&[0, 1]),
         events.clone(),
         store.clone(),
         metrics.clone(),
         breakers.clone(),
         stop.clone(),
     ));
-    let Some((_, Event::Alert { alert })) = heard.next().await else { panic!("no end") };
-    assert_eq!((alert.title.as_str(), alert.ended_at_ms.is_some()), (rules::RECOVERY_IN_VAIN, true));
-    let Some((_, Event::Alert { alert })) = heard.next().await else { panic!("no alert") };
-    assert_eq!((alert.title.as_str(), alert.instance_id), (rules::INSTANCE_FAILED, Some(id(0))));
-    assert_eq!((alert.detail.as_deref(), alert.severity), (Some("no QEMU"), Severity::Critical));
-    assert_eq!(store.alerts(1), [alert]);
+    // In either order.
+    let mut first = [next_alert(&mut heard).await, next_alert(&mut heard).await];
+    first.sort_by_key(|alert| alert.instance_id);
+    let [begun, ended] = first;
+    assert_eq!((ended.instance_id, ended.ended_at_ms.is_some()), (Some(id(7)), true));
+    assert_eq!((begun.title.as_str(), begun.instance_id), (rules::INSTANCE_FAILED, Some(id(0))));
+    assert_eq!((begun.detail.as_deref(), begun.severity), (Some("no QEMU"), Severity::Critical));
+    assert!(store.alerts(9).contains(&begun));
     inbox.wait_for(3).await;
     events.push(Event::Instance { instance: Box::new(instance(0, InstanceState::Live)) });
     let got = inbox.wait_for(4).await;
@@ -310,7 +353,7 @@ async fn a_failing_check_is_an_alert_until_it_is_gone() {
     let events = EventLog::new(0, Vec::new);
     let mut heard = Box::pin(events.since(Some(0)));
     let running = tokio::spawn(run_with(
-        Arc::new(Nobody),
+        Fleet::of(&[]),
         events.clone(),
         store.clone(),
         metrics().await,
@@ -327,31 +370,16 @@ async fn a_failing_check_is_an_alert_until_it_is_gone() {
     running.await.expect("ended");
 }
 
-/// Finds nothing, and that since long.
-struct Stale;
-
-impl Watched for Stale {
-    fn agents(&self) -> Vec<(InstanceId, Option<String>)> {
-        Vec::new()
-    }
-
-    fn health(&self, _: InstanceId) -> Option<(u64, DeepHealth)> {
-        None
-    }
-
-    fn discovery(&self) -> DiscoveryInfo {
-        let last_error = Some("no such file".to_owned());
-        DiscoveryInfo { stale_since_ms: Some(1), last_error, ..DiscoveryInfo::default() }
-    }
-}
-
 #[tokio::test]
 async fn what_was_stale_before_is_told() {
     let stop = CancellationToken::new();
     let events = EventLog::new(0, || vec![Event::Instances { instances: Vec::new() }]);
     let mut heard = Box::pin(events.since(Some(0)));
-    let desk =
-        run_with(Arc::new(Stale), events.clone(), Store::in_memory(), metrics().await, Breakers::new(), stop.clone());
+    let instances = Fleet::of(&[]).instances();
+    let last_error = Some("no such file".to_owned());
+    let discovery = DiscoveryInfo { stale_since_ms: Some(1), last_error, ..DiscoveryInfo::default() };
+    let fleet = Arc::new(Fleet { there: Vec::new(), instances, discovery });
+    let desk = run_with(fleet, events.clone(), Store::in_memory(), metrics().await, Breakers::new(), stop.clone());
     let running = tokio::spawn(desk);
     let Some((_, Event::Alert { alert })) = heard.next().await else { panic!("no alert") };
     assert_eq!((alert.title.as_str(), alert.detail.as_deref()), (rules::DISCOVERY_STALE, Some("no such file")));
@@ -367,12 +395,68 @@ async fn a_database_that_was_put_aside_is_told() {
     let stop = CancellationToken::new();
     let events = EventLog::new(0, Vec::new);
     let mut heard = Box::pin(events.since(Some(0)));
-    let desk =
-        run_with(Arc::new(Nobody), events.clone(), store.clone(), metrics().await, Breakers::new(), stop.clone());
+    let desk = run_with(Fleet::of(&[]), events.clone(), store.clone(), metrics().await, Breakers::new(), stop.clone());
     let running = tokio::spawn(desk);
     let Some((_, Event::Alert { alert })) = heard.next().await else { panic!("no alert") };
     assert_eq!((alert.title.as_str(), alert.severity), (rules::MOVED_ASIDE, Severity::Warning));
     assert!(alert.detail.is_some_and(|detail| detail.contains("control.db.corrupt-")));
+    stop.cancel();
+    running.await.expect("ended");
+}
+
+#[tokio::test]
+async fn alerts_of_an_earlier_run_last_until_it_is_known_that_they_do_not() {
+    let stop = CancellationToken::new();
+    let store = Store::in_memory();
+    let mut book = Book::default();
+    for index in [0, 7] {
+        store.put_alert(&book.begin(warning(rules::INSTANCE_FAILED, index), 1).expect("new"));
+    }
+    // A check of a fixed target was one of every instance.
+    store.put_alert(&book.begin(warning("Check failed: door", 0), 1).expect("new"));
+    let check = json!({"checks": [{"name": "door", "probe": {"kind": "tcp", "address": "127.0.0.1:9"},
+        "intervalS": 3600, "failures": 9}]});
+    store.set_config(ConfigName::Checks, check).expect("allowed");
+    let (listed, instances) = watch::channel(Arc::default());
+    let fleet = Arc::new(Fleet { there: vec![id(0), id(2)], instances, discovery: DiscoveryInfo::default() });
+    let events = EventLog::new(0, || vec![Event::Instances { instances: vec![instance(2, InstanceState::Failed)] }]);
+    let mut heard = Box::pin(events.since(Some(0)));
+    let desk = run_with(fleet, events.clone(), store, metrics().await, Breakers::new(), stop.clone());
+    let running = tokio::spawn(desk);
+    let ended = next_alert(&mut heard).await;
+    assert_eq!((ended.title.as_str(), ended.ended_at_ms.is_some()), ("Check failed: door", true));
+    assert_eq!(next_alert(&mut heard).await.instance_id, Some(id(2)), "it listens");
+    events.push(Event::Instance { instance: Box::new(instance(0, InstanceState::Connecting)) });
+    // Heard, since what came after it was.
+    events.push(Event::Instance { instance: Box::new(instance(1, InstanceState::Failed)) });
+    let begun = next_alert(&mut heard).await;
+    assert_eq!((begun.instance_id, begun.ended_at_ms), (Some(id(1)), None));
+    events.push(Event::Removed { id: id(1) });
+    assert_eq!(next_alert(&mut heard).await.instance_id, Some(id(1)));
+    listed.send_modify(|known| Arc::<Instances>::make_mut(known).listed = true);
+    let ended = next_alert(&mut heard).await;
+    assert_eq!((ended.instance_id, ended.ended_at_ms.is_some()), (Some(id(7)), true), "it is gone");
+    events.push(Event::Instance { instance: Box::new(instance(0, InstanceState::Live)) });
+    assert_eq!(next_alert(&mut heard).await.instance_id, Some(id(0)));
+    stop.cancel();
+    running.await.expect("ended");
+}
+
+#[tokio::test]
+async fn what_an_attempt_tells_is_not_told_twice() {
+    let stop = CancellationToken::new();
+    let store = Store::in_memory();
+    let events = EventLog::new(0, || vec![Event::Instances { instances: vec![instance(0, InstanceState::Failed)] }]);
+    let mut heard = Box::pin(events.since(Some(0)));
+    let desk =
+        run_with(Fleet::of(&[0, 1]), events.clone(), store.clone(), metrics().await, Breakers::new(), stop.clone());
+    let running = tokio::spawn(desk);
+    assert_eq!(next_alert(&mut heard).await.instance_id, Some(id(0)), "it listens");
+    events.push(Event::Attempt { attempt: attempt(Outcome::InVain) });
+    events.push(Event::Instance { instance: Box::new(instance(1, InstanceState::Failed)) });
+    assert_eq!(next_alert(&mut heard).await.title, rules::INSTANCE_FAILED);
+    let kept: Vec<String> = store.alerts(2).into_iter().map(|alert| alert.title).collect();
+    assert_eq!(kept, [rules::INSTANCE_FAILED, rules::RECOVERY_IN_VAIN], "it is an alert all the same");
     stop.cancel();
     running.await.expect("ended");
 }

@@ -69,24 +69,31 @@ impl Hooks {
         Self { control_id, outside, breakers, metrics, hooks: BTreeMap::new() }
     }
 
-    /// Follows a configuration: webhooks that are as they were go on with what waits.
+    /// Follows a configuration: webhooks that are as they were go on with what waits; one that is only told otherwise still
+    /// knows what its server was told, so that each begin there has its end.
     pub(super) fn configure(&mut self, config: &AlertsConfig) {
         let mut before = std::mem::take(&mut self.hooks);
         for webhook in &config.webhooks {
-            let hook = match before.remove(&webhook.name) {
-                Some(hook) if hook.config == *webhook => hook,
-                other => {
-                    drop(other);
-                    match self.start(webhook) {
-                        Ok(hook) => hook,
-                        Err(error) => {
-                            tracing::error!(webhook = webhook.name, "a webhook cannot be used: {error}");
-                            continue;
-                        }
+            let mut known = before.remove(&webhook.name);
+            if let Some(hook) = known.take_if(|hook| hook.config == *webhook) {
+                self.hooks.insert(webhook.name.clone(), hook);
+                continue;
+            }
+            let mut known = known.filter(|hook| hook.config.url == webhook.url);
+            if known.is_none() {
+                // What another server did not take is not held against this one.
+                self.breakers.remove(&breaker_name(&webhook.name));
+            }
+            match self.start(webhook) {
+                Ok(mut hook) => {
+                    if let Some(known) = &mut known {
+                        hook.sent = std::mem::take(&mut known.sent);
+                        hook.begun = std::mem::take(&mut known.begun);
                     }
+                    self.hooks.insert(webhook.name.clone(), hook);
                 }
-            };
-            self.hooks.insert(webhook.name.clone(), hook);
+                Err(error) => tracing::error!(webhook = webhook.name, "a webhook cannot be used: {error}"),
+            }
         }
         for name in before.keys() {
             self.breakers.remove(&breaker_name(name));
@@ -326,6 +333,32 @@ mod tests {
         assert!(wants(alert("3", "b", Warning, None)), "another kind");
         tokio::time::advance(Duration::from_secs(301)).await;
         assert!(wants(alert("4", "a", Warning, None)));
+    }
+
+    #[tokio::test]
+    async fn a_begin_has_its_end_though_the_webhook_is_set_otherwise() {
+        let server = loco_http::Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind");
+        let breakers = Breakers::new();
+        let metrics = Metrics::new(server.connections());
+        let mut hooks = Hooks::new("c".into(), Outside::default(), breakers.clone(), metrics);
+        let set = |change: fn(&mut Webhook)| {
+            let mut webhook = hook(300).config.clone();
+            change(&mut webhook);
+            AlertsConfig { webhooks: vec![webhook] }
+        };
+        hooks.configure(&set(|_| ()));
+        hooks.send(&alert("1", "a", Severity::Warning, None));
+        breakers.of("webhook ops").permit().expect("closed").tell(false);
+        hooks.configure(&set(|webhook| webhook.cool_down_s = 7));
+        let ended = alert("1", "a", Severity::Warning, Some(2));
+        assert!(hooks.hooks.get_mut("ops").expect("there").wants(&ended, Instant::now()));
+        assert_eq!(breakers.of("webhook ops").counts().failures, 1);
+        // Another server was never told that it began.
+        hooks.send(&alert("2", "b", Severity::Warning, None));
+        hooks.configure(&set(|webhook| webhook.url = "http://127.0.0.1:2/".into()));
+        let ended = alert("2", "b", Severity::Warning, Some(2));
+        assert!(!hooks.hooks.get_mut("ops").expect("there").wants(&ended, Instant::now()));
+        assert_eq!(breakers.of("webhook ops").counts().failures, 0);
     }
 
     #[test]

@@ -3,20 +3,21 @@
 use super::Shared;
 use super::error::ApiError;
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::{Extension, Json};
 use loco_http::websocket::SUBPROTOCOL;
-use loco_http::{Failure, JsonBody, Role};
+use loco_http::{Access, Failure, JsonBody, Role};
 use loco_model::usage::{Active, SetActive};
 use serde_json::json;
 use std::time::Duration;
 
 /// Longest message that is taken, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
-/// After so long without a message a ping is sent; a peer that is gone is found by what it leaves unacknowledged.
-const PING_EVERY: Duration = Duration::from_secs(15);
+/// After so long without a message a ping is sent: a peer that is gone is found by what it leaves unacknowledged. That is
+/// also how long one may stay whose token is not current any more.
+const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// The shared list
 #[utoipa::path(get, path = "/api/active", tag = "use",
@@ -42,7 +43,7 @@ pub(super) async fn set_active(
 /// `GET /active`: the list now and at every change; what is sent sets it.
 pub(super) async fn socket(
     State(shared): State<Shared>,
-    Extension(role): Extension<Role>,
+    Extension(access): Extension<Access>,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, Failure> {
     let upgrade = upgrade.map_err(|rejection| Failure::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
@@ -53,28 +54,34 @@ pub(super) async fn socket(
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .on_upgrade(move |socket| async move {
-            converse(socket, shared, role).await;
+            converse(socket, shared, access).await;
             drop(permit);
         }))
 }
 
-async fn converse(mut socket: WebSocket, shared: Shared, role: Role) {
+async fn converse(mut socket: WebSocket, shared: Shared, access: Access) {
     let mut changes = shared.hub.usage().active_changes();
-    let mut first = true;
+    // The first is told, too.
+    changes.mark_changed();
+    let mut said: Option<Utf8Bytes> = None;
     loop {
-        if std::mem::take(&mut first) || changes.has_changed().unwrap_or(false) {
+        let Some(role) = access.role() else {
+            return end(socket, close_code::POLICY, "the token is not current any more").await;
+        };
+        if let Some(text) = said.take()
+            && let Err(detail) = set(&shared, role, &text)
+            && !complain(&mut socket, &detail).await
+        {
+            return;
+        }
+        if changes.has_changed().unwrap_or(false) {
             let active = Active { active: changes.borrow_and_update().clone() };
             if !say(&mut socket, &json!(active)).await {
                 return;
             }
         }
         let heard = tokio::select! {
-            () = shared.stop.cancelled() => {
-                let goodbye = CloseFrame { code: close_code::AWAY, reason: "the control plane ends".into() };
-                // Who is gone already needs none.
-                let _ = socket.send(Message::Close(Some(goodbye))).await;
-                return;
-            }
+            () = shared.stop.cancelled() => return end(socket, close_code::AWAY, "the control plane ends").await,
             changed = changes.changed() => {
                 // Marked as seen: the beginning of the loop tells it.
                 changes.mark_changed();
@@ -85,30 +92,26 @@ async fn converse(mut socket: WebSocket, shared: Shared, role: Role) {
             }
             heard = tokio::time::timeout(PING_EVERY, socket.recv()) => heard,
         };
-        let text = match heard {
-            Err(_) => {
-                if socket.send(Message::Ping(Default::default())).await.is_err() {
-                    return;
-                }
-                continue;
-            }
+        let is_there = match heard {
+            Err(_) => socket.send(Message::Ping(Default::default())).await.is_ok(),
             // Also a message that is too long: how it goes on cannot be known then.
-            Ok(None | Some(Err(_) | Ok(Message::Close(_)))) => return,
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
-            Ok(Some(Ok(Message::Text(text)))) => text,
-            Ok(Some(Ok(Message::Binary(_)))) => {
-                if !complain(&mut socket, "a message is JSON as text").await {
-                    return;
-                }
-                continue;
+            Ok(None | Some(Err(_) | Ok(Message::Close(_)))) => false,
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => true,
+            Ok(Some(Ok(Message::Text(text)))) => {
+                said = Some(text);
+                true
             }
+            Ok(Some(Ok(Message::Binary(_)))) => complain(&mut socket, "a message is JSON as text").await,
         };
-        if let Err(detail) = set(&shared, role, &text)
-            && !complain(&mut socket, &detail).await
-        {
+        if !is_there {
             return;
         }
     }
+}
+
+async fn end(mut socket: WebSocket, code: u16, reason: &'static str) {
+    // Who is gone already needs no goodbye.
+    let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
 }
 
 fn set(shared: &Shared, role: Role, text: &str) -> Result<(), String> {

@@ -35,14 +35,11 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn of(shared: &Shared, id: InstanceId) -> Result<Self, ApiError> {
-        if !shared.hub.instances().borrow().all.contains_key(&id) {
-            return Err(HubError::UnknownInstance(id).into());
-        }
-        let base = shared.hub.agent(id);
-        let base = base.ok_or_else(|| Failure::unavailable(format!("{id} has no agent at the moment")))?;
+        let way = shared.hub.agent(id).ok_or(HubError::UnknownInstance(id))?;
+        let base = way.url.ok_or_else(|| Failure::unavailable(format!("{id} has no agent at the moment")))?;
         // One of its own: what people ask in vain must not keep repairs off.
         let breaker = shared.hub.breakers().of(&breaker_name(id));
-        Ok(Self { client: shared.hub.client_of(id), base, breaker })
+        Ok(Self { client: way.client, base, breaker })
     }
 
     /// Makes a call through the breaker; the client bounds how long it takes.

@@ -40,9 +40,8 @@ pub(super) async fn instance_health(
     request_body(content = Option<RecoverOrder>, description = "May be left out"),
     responses(
         (status = 202, description = "Begun", body = Attempt),
-        (status = 400, description = "There is nothing to repair, and no action was named"),
         (status = 404, description = "There is no such instance"),
-        (status = 409, description = "Another attempt is being made"),
+        (status = 409, description = "Another attempt is being made; or there is nothing that would help, and no action was named"),
         (status = 415, description = "The body is not declared as JSON"),
         (status = 422, description = "A value of the body is not allowed"),
         (status = 429, description = "The hour's attempts are used up; `override` goes beyond"),

@@ -177,6 +177,15 @@ impl Settings for ChecksConfig {
 // === impl Check ===
 
 impl Check {
+    /// Whether it looks at an instance; `None`: at its fixed target.
+    pub(crate) fn covers(&self, instance: Option<InstanceId>) -> bool {
+        let of_each = self.per_instance || matches!(self.probe, Probe::Metric { .. });
+        match instance {
+            Some(id) => of_each && (self.instances.is_empty() || self.instances.contains(&id)),
+            None => !of_each,
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         let within = |what: &str, value: u32, least: u32, most: u32| match value {
             value if (least..=most).contains(&value) => Ok(()),

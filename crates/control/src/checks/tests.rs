@@ -133,6 +133,10 @@ impl Watched for Fleet {
     fn discovery(&self) -> DiscoveryInfo {
         DiscoveryInfo::default()
     }
+
+    fn instances(&self) -> watch::Receiver<Arc<Instances>> {
+        watch::channel(Arc::default()).1
+    }
 }
 
 struct Running {

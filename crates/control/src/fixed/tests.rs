@@ -159,6 +159,28 @@ async fn a_link_that_is_turned_is_a_change() {
     fixture.until(|told, _| told == ["-0", "+1"]).await;
 }
 
+/// A link to a file elsewhere: both the link and what it leads to now are watched.
+#[tokio::test]
+async fn a_file_is_followed_to_where_it_lies_now() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let elsewhere = tempfile::tempdir().expect("temporary directory");
+    let lies = |name: &str| elsewhere.path().join(name).join("list.json");
+    for (name, ids) in [("a", [0]), ("b", [1])] {
+        std::fs::create_dir(elsewhere.path().join(name)).expect("folder");
+        std::fs::write(lies(name), entries(&ids)).expect("write");
+    }
+    symlink(lies("a"), dir.path().join("instances.json")).expect("link");
+    let mut fixture = start(dir, "instances.json");
+    fixture.begun().await;
+    std::fs::write(lies("a"), entries(&[0, 2])).expect("write");
+    fixture.until(|told, _| told == ["+2"]).await;
+    symlink(lies("b"), fixture.dir.path().join("next")).expect("link");
+    std::fs::rename(fixture.dir.path().join("next"), fixture.path()).expect("rename");
+    fixture.until(|told, _| told == ["-0", "-2", "+1"]).await;
+    std::fs::write(lies("b"), entries(&[1, 3])).expect("write");
+    fixture.until(|told, _| told == ["+3"]).await;
+}
+
 #[tokio::test]
 async fn a_refresh_reads_now_and_ends_with_the_provider() {
     let mut fixture = with_list(&entries(&[0]));

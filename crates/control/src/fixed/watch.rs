@@ -3,6 +3,7 @@
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +19,32 @@ const LATEST: Duration = Duration::from_millis(250);
 pub(super) struct Watch {
     woken: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
+    watched: Folders,
 }
+
+/// The folders through which a file is reached, as (device, inode): that of its path, and that where it lies.
+type Folders = [Option<(u64, u64)>; 2];
 
 // === impl Watch ===
 
 impl Watch {
     pub(super) fn new(path: &Path) -> Self {
         let woken = Arc::new(Notify::new());
+        // Before they are watched: a change in between is seen as one.
+        let watched = folders(path);
         let watcher = watch(path, &woken)
             .inspect_err(|error| tracing::warn!("{} cannot be watched: {error}", path.display()))
             .ok();
-        Self { woken, watcher }
+        Self { woken, watcher, watched }
     }
 
     pub(super) fn is_watching(&self) -> bool {
         self.watcher.is_some()
+    }
+
+    /// Whether the file lies where it is looked for: not when a link was turned, or a folder replaced.
+    pub(super) fn is_there(&self, path: &Path) -> bool {
+        self.watched == folders(path)
     }
 
     /// Waits for the next change, and until it is over.
@@ -47,6 +59,12 @@ impl Watch {
             }
         }
     }
+}
+
+fn folders(path: &Path) -> Folders {
+    let identity = |folder: &Path| std::fs::metadata(folder).ok().map(|folder| (folder.dev(), folder.ino()));
+    let target = std::fs::canonicalize(path).ok();
+    [path.parent(), target.as_deref().and_then(Path::parent)].map(|folder| identity(folder?))
 }
 
 /// Watches the file's folder rather than the file: one that is replaced is another file.

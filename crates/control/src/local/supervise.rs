@@ -2,6 +2,7 @@
 
 use crate::provider::{Change, Found, Phase};
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use loco_model::InstanceId;
 use rand::Rng as _;
 use std::sync::Arc;
@@ -48,7 +49,8 @@ pub(super) fn pause_after(failures: u32, jitter: f64) -> Duration {
     }
 }
 
-/// Starts an agent, and again whenever it ends, until `stop`; tells every step. A `kick` ends one that runs.
+/// Starts an agent, and again whenever it ends, until `stop`; tells every step. A `kick` ends one that runs, and ends the
+/// pause before the next start.
 pub(super) async fn supervise(
     id: InstanceId,
     mut launcher: impl Launcher,
@@ -73,6 +75,8 @@ pub(super) async fn supervise(
             None => break,
             Some(Err(reason)) => reason,
             Some(Ok(mut agent)) => {
+                // One that came before was meant for another agent.
+                let _ = kick.notified().now_or_never();
                 found.agent = Some(agent.url());
                 found.phase = Phase::Up;
                 if tell(&changes, &found).await.is_err() {
@@ -124,6 +128,7 @@ pub(super) async fn supervise(
         let jitter = rand::rng().random_range(0.0..1.0);
         tokio::select! {
             () = tokio::time::sleep(pause_after(failures, jitter)) => {}
+            () = kick.notified() => {}
             () = stop.cancelled() => break,
         }
     }
@@ -252,6 +257,27 @@ mod tests {
         assert!(matches!(watched.next().await, (Phase::Restarting { .. }, 2, false, _)));
         assert!(matches!(watched.next().await, (Phase::Up, 2, true, 0..=5)));
         assert_eq!(watched.stopped.load(Ordering::Relaxed), 1);
+        watched.stop.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kick_that_comes_late_spares_the_next_agent_and_one_in_a_pause_ends_it() {
+        let second = Duration::from_secs(1);
+        let mut watched = watch([Script::Runs(second), Script::Refuses, Script::Refuses], Script::RunsForEver);
+        // Known to nobody yet, the first has ended when it is to be ended.
+        while !matches!(watched.next().await.0, Phase::Restarting { .. }) {}
+        watched.kick.notify_one();
+        let mut starts = 1;
+        while starts < 3 {
+            starts = watched.next().await.1;
+        }
+        assert!(matches!(watched.next().await, (Phase::Failed { .. }, 3, false, _)));
+        let paused_at = watched.begun.elapsed().as_millis();
+        watched.kick.notify_one();
+        assert!(matches!(watched.next().await, (Phase::Failed { .. }, 4, false, at) if at <= paused_at + 5));
+        assert!(matches!(watched.next().await, (Phase::Up, 4, true, _)));
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(watched.stopped.load(Ordering::Relaxed), 0, "it goes on");
         watched.stop.cancel();
     }
 

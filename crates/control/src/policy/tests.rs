@@ -197,3 +197,14 @@ fn a_person_goes_first_and_what_was_tried_before_is_remembered() {
     let all_tried = policy.next(&given(24, &gone)).map(|plan| plan.action);
     assert_eq!(all_tried, Some(Remedy::ResetDisplay), "a person may have it once more");
 }
+
+#[test]
+fn what_was_not_made_is_taken_back_whoever_acted_meanwhile() {
+    let mut policy = Policy::default();
+    let down = sick(&[FaultKind::SegmentDown]);
+    assert_eq!(policy.see(&given(0, &down)), Step::Wait(Some(at(3))));
+    assert_eq!(acts(policy.see(&given(3, &down))), Remedy::ResetNetwork);
+    policy.foreign(at(3), Remedy::RestartStream);
+    policy.ended(at(4), Ended::NotGiven);
+    assert_eq!(acts(policy.see(&given(9, &down))), Remedy::ResetNetwork, "it was not made yet");
+}

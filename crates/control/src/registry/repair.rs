@@ -2,7 +2,7 @@
 
 use super::Registry;
 use super::entry::{Entry, Link};
-use crate::executor::{Carried, Way, carry_out, ledger};
+use crate::executor::{Carried, Way, carry_out, ledger, yielded};
 use crate::hub::{HubError, unix_ms};
 use crate::policy::{Ended, Given, Plan};
 use crate::store::Store;
@@ -13,6 +13,9 @@ use rand::Rng as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How soon a ledger is read again that could not be read.
+const UNREAD_AGAIN: Duration = Duration::from_secs(20);
 
 /// What was done beside the registry.
 pub(super) enum Work {
@@ -29,36 +32,46 @@ pub(super) enum Work {
     Read { id: InstanceId, generation: u64, ledger: Option<Ledger> },
 }
 
-/// Attempts of before the start, by instance. Those that were running then are judged by nobody any more.
-pub(super) fn remembered(store: &Store, now_ms: u64) -> BTreeMap<InstanceId, Vec<Attempt>> {
-    let mut all: BTreeMap<InstanceId, Vec<Attempt>> = BTreeMap::new();
+/// Attempts of before the start, by instance, and whether each was this control plane's. Those of its own that were
+/// running then are judged by nobody any more.
+pub(super) fn remembered(store: &Store, now_ms: u64) -> BTreeMap<InstanceId, Vec<(Attempt, bool)>> {
+    let mut all: BTreeMap<InstanceId, Vec<(Attempt, bool)>> = BTreeMap::new();
     let own = store.control_id();
     for mut attempt in store.attempts(super::REMEMBERED_ATTEMPTS) {
-        let is_own = matches!(&attempt.initiator, Initiator::Policy { control } if *control == own)
-            || matches!(attempt.initiator, Initiator::Person { .. });
+        let is_own = match &attempt.initiator {
+            Initiator::Policy { control } => *control == own,
+            // Through which control plane is not known: taken for this one.
+            Initiator::Person { .. } => true,
+            Initiator::Agent => false,
+        };
         if attempt.outcome == Outcome::Running && is_own {
             attempt.outcome = Outcome::InVain;
             attempt.ended_at_ms.get_or_insert(now_ms);
             attempt.detail = Some("the control plane ended before it could see whether this helped".to_owned());
             store.put_attempt(&attempt);
         }
-        all.entry(attempt.instance_id).or_default().push(attempt);
+        all.entry(attempt.instance_id).or_default().push((attempt, is_own));
     }
     all
 }
 
 /// Gives an instance what is remembered of it. Only here are times of the wall's clock compared: no other clock goes on
 /// while nothing runs.
-pub(super) fn remember(entry: &mut Entry, attempts: Vec<Attempt>, now_ms: u64, now: Instant) {
-    for attempt in attempts {
+pub(super) fn remember(entry: &mut Entry, attempts: Vec<(Attempt, bool)>, now_ms: u64, now: Instant) {
+    for (attempt, is_own) in attempts {
         let age = Duration::from_millis(now_ms.saturating_sub(attempt.started_at_ms));
         let is_recent = age < Duration::from_millis(WINDOW_MS);
+        if is_recent && attempt.outcome == Outcome::InVain {
+            entry.policy.remember([attempt.action]);
+        }
+        if !is_own {
+            // From a ledger, which may say by now what became of it.
+            entry.ledger.seen.insert(attempt.id, attempt.outcome);
+            continue;
+        }
         if is_recent && attempt.action == Remedy::RestartAgent && was_made(attempt.outcome) {
             // Counts until the agent's ledger turns out to have it.
             entry.ledger.beside.push((attempt.id.clone(), now.checked_sub(age).unwrap_or(now)));
-        }
-        if is_recent && attempt.outcome == Outcome::InVain {
-            entry.policy.remember([attempt.action]);
         }
         entry.ledger.own.insert(attempt.id);
     }
@@ -151,9 +164,7 @@ impl Registry {
                 && let Some(ledger) = ledger(client, agent, breaker).await
                 && ledger.attempts.iter().any(|attempt| !known.contains_key(&attempt.id))
             {
-                let detail = Some("somebody else has just made an attempt".to_owned());
-                let attempt = Attempt { outcome: Outcome::Refused, ended_at_ms: Some(unix_ms()), detail, ..ordered };
-                let carried = Box::new(Carried { ended: Ended::NotGiven, attempt });
+                let carried = Box::new(yielded(ordered, "an attempt was made a moment ago"));
                 return Work::Carried { id, beside, carried, ledger: Some(ledger) };
             }
             let carried = Box::new(carry_out(ordered, way).await);
@@ -180,8 +191,9 @@ impl Registry {
                 };
                 entry.ledger.reading = false;
                 let again = std::mem::take(&mut entry.ledger.read_again);
-                if let Some(ledger) = ledger {
-                    self.books(id, &ledger);
+                match ledger {
+                    Some(ledger) => self.books(id, &ledger),
+                    None => entry.ledger.late.push(Instant::now() + UNREAD_AGAIN),
                 }
                 if again {
                     self.read_ledger(id);
@@ -194,8 +206,10 @@ impl Registry {
     fn carried(&mut self, id: InstanceId, beside: bool, carried: Carried) {
         let now = Instant::now();
         let clock = self.clock(now);
-        let Some(entry) = self.entries.get_mut(&id) else { return };
         let Carried { ended, attempt } = carried;
+        let is_this = |entry: &&mut Entry| entry.attempt.as_ref().is_some_and(|known| known.id == attempt.id);
+        // One that was given up when the instance went is judged by nobody, though the instance may be back.
+        let Some(entry) = self.entries.get_mut(&id).filter(is_this) else { return };
         tracing::info!(%id, attempt = attempt.id, ?ended, detail = attempt.detail.as_deref(), "attempt was carried out");
         entry.policy.ended(clock, ended);
         if beside && ended == Ended::Done {

@@ -2,9 +2,8 @@
 #![allow(clippy::panic, reason = "a test: a panic is its message")]
 
 use super::*;
-use crate::breaker::Breakers;
 use crate::fake::{Fake, client};
-use crate::provider::{Hand, Phase};
+use crate::provider::Hand;
 use crate::store::ConfigName;
 use crate::usage::deliver;
 use async_trait::async_trait;
@@ -27,7 +26,7 @@ struct Plane {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     hand: Arc<Restarts>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Notes which agents it is asked to restart.
@@ -67,7 +66,7 @@ impl Plane {
             tokio::spawn(registry.run(words, told, commands)),
             tokio::spawn(deliver(hub.clone(), store, stop.clone())),
         ];
-        let plane = Self { hub, changes, stop, tasks, hand, _folder: folder };
+        let plane = Self { hub, changes, stop, tasks, hand, folder };
         for (index, fake) in agents.iter().enumerate() {
             plane.found(index, Some(fake.url.clone()), Phase::Up).await;
         }
@@ -269,6 +268,84 @@ async fn an_agent_that_is_silent_is_restarted_by_its_provider_and_counted() {
     let found = next.until(0, "remembered", |i| i.attempts_left == Some(2)).await;
     assert_eq!((found.state, found.failure), (InstanceState::Recovering, FailureClass::Qemu));
     next.end().await;
+}
+
+#[tokio::test]
+async fn an_order_that_outlives_its_instance_is_nobodys() {
+    let fake = Fake::start(0, |_, health| health.frozen = Some(false)).await;
+    let store = Store::in_memory();
+    let plane = Plane::start(store.clone(), 2, false, &[&fake]).await;
+    plane.until(0, "live", |i| i.state == InstanceState::Live && i.attempts_left == Some(3)).await;
+    // Given twice, with half a second in between.
+    fake.lose_answers(1);
+    freeze(&fake);
+    plane.until(0, "being repaired", |i| i.recovery.is_some()).await;
+    store.set_config(ConfigName::Recovery, json!({"automatic": false})).expect("allowed");
+    let until = async |what: &str, is_so: &dyn Fn() -> bool| {
+        let wait = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect(what);
+    };
+    until("the order", &|| !fake.attempts().is_empty()).await;
+    plane.changes.send(Change::Gone(id(0))).await.expect("it runs");
+    plane.found(0, Some(fake.url.clone()), Phase::Up).await;
+    plane.until(0, "well again", |i| i.state == InstanceState::Live).await;
+    // Another start has the ledger read: by then the order's answer has come, too.
+    fake.add(fake.own_attempt("later"));
+    fake.change(|health| health.guest_restarts += 1);
+    until("the ledger", &|| store.attempts(9).iter().any(|attempt| attempt.id == "later")).await;
+    let now = plane.until(0, "there", |_| true).await;
+    assert_eq!(now.recovery, None);
+    assert!(plane.outcomes().iter().all(|(_, outcome)| *outcome != Outcome::Running), "{:?}", plane.outcomes());
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn another_agent_is_not_blamed_for_the_one_before() {
+    let fake = Fake::start(0, |_, _| {}).await;
+    let plane = Plane::start(Store::in_memory(), 1, false, &[]).await;
+    plane.found(0, Some("http://127.0.0.1:9".into()), Phase::Up).await;
+    plane.until(0, "there", |_| true).await;
+    let name = crate::api::breaker_name(id(0));
+    for _ in 0..4 {
+        plane.hub.breakers().of(&name).permit().expect("closed").tell(false);
+    }
+    assert!(plane.hub.breakers().of(&name).permit().is_err());
+    plane.found(0, Some(fake.url.clone()), Phase::Up).await;
+    plane.until(0, "live", |i| i.state == InstanceState::Live).await;
+    assert!(plane.hub.breakers().of(&name).permit().is_ok());
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn an_agent_whose_token_cannot_be_read_is_shown_no_other() {
+    let fake = Fake::start(0, |_, _| {}).await;
+    let plane = Plane::start(Store::in_memory(), 1, false, &[]).await;
+    let path = plane.folder.path().join("its-own");
+    let found =
+        Found { agent: Some(fake.url.clone()), phase: Phase::Up, token_file: Some(path.clone()), ..Found::new(id(0)) };
+    plane.changes.send(Change::Found(found.clone())).await.expect("it runs");
+    let failed = plane.until(0, "failed", |i| i.state == InstanceState::Failed).await;
+    assert!(failed.endpoints.is_none() && failed.reason.is_some_and(|reason| reason.contains("its-own")));
+    loco_http::Token::create_file(&path).expect("token");
+    plane.changes.send(Change::Found(found)).await.expect("it runs");
+    plane.until(0, "live", |i| i.state == InstanceState::Live).await;
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn what_became_of_others_attempts_meanwhile_is_learnt() {
+    let fake = Fake::start(0, |_, _| {}).await;
+    let done = fake.own_attempt("x");
+    let store = Store::in_memory();
+    store.put_attempt(&Attempt { outcome: Outcome::Running, ended_at_ms: None, ..done.clone() });
+    fake.add(done);
+    let plane = Plane::start(store, 1, false, &[&fake]).await;
+    plane.until_outcomes(&[(Remedy::RestartQemu, Outcome::Repaired)]).await;
+    plane.end().await;
 }
 
 #[tokio::test]

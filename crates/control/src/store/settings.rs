@@ -150,6 +150,17 @@ impl ConfigName {
         }
     }
 
+    /// Looks at what was stored, perhaps by an earlier version: an error names what is not allowed (any more).
+    pub(super) fn check(self, stored: &Value) -> Result<(), String> {
+        match self {
+            Self::Recovery => read::<RecoveryConfig>(stored).map(drop),
+            Self::History => read::<HistoryConfig>(stored).map(drop),
+            Self::Checks => read::<ChecksConfig>(stored).map(drop),
+            Self::Alerts => read::<AlertsConfig>(stored).map(drop),
+            Self::Use => read::<UseConfig>(stored).map(drop),
+        }
+    }
+
     /// What stands for a configuration that was never set, or is set to `stored`; secrets are masked.
     pub(super) fn shown(self, stored: Option<&Value>) -> Value {
         match self {
@@ -173,16 +184,16 @@ impl ConfigName {
     }
 }
 
-/// The stored settings; the default where there are none, or where an earlier version stored what is not allowed any more.
+/// The stored settings; the default where there are none.
 pub(super) fn typed<T: Settings>(stored: Option<&Value>) -> T {
-    let Some(stored) = stored else { return T::default() };
-    T::deserialize(stored)
-        .map_err(|error| error.to_string())
-        .and_then(|read| read.check().map(|()| read))
-        .unwrap_or_else(|error| {
-            tracing::warn!("configuration {} is not what was stored, but the default: {error}", T::NAME);
-            T::default()
-        })
+    // What is not allowed (any more) was told of when it was loaded.
+    stored.and_then(|stored| read(stored).ok()).unwrap_or_default()
+}
+
+fn read<T: Settings>(stored: &Value) -> Result<T, String> {
+    let settings = T::deserialize(stored).map_err(|error| error.to_string())?;
+    settings.check()?;
+    Ok(settings)
 }
 
 fn shown<T: Settings>(stored: Option<&Value>) -> Value {
@@ -254,6 +265,7 @@ mod tests {
     #[test]
     fn what_an_earlier_version_stored_may_be_the_default_again() {
         assert_eq!(typed::<UseConfig>(Some(&json!({"maxFps": 900}))), UseConfig::default());
+        assert!(ConfigName::Use.check(&json!({"maxFps": 900})).is_err_and(|error| error.contains("1 to 60")));
         assert_eq!(ConfigName::Recovery.shown(None), json!({"automatic": true}));
     }
 }

@@ -189,9 +189,13 @@ impl Shared {
         let stored = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         for entry in stored {
             let (name, text) = entry?;
-            match (name.parse::<ConfigName>(), serde_json::from_str(&text)) {
-                (Ok(name), Ok(value)) => drop(live.config.entry(name).or_insert(value)),
-                _ => tracing::warn!("the stored configuration {name:?} cannot be read"),
+            let read = name.parse::<ConfigName>().map_err(|error| error.to_string()).and_then(|name| {
+                let value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+                name.check(&value).map(|()| (name, value))
+            });
+            match read {
+                Ok((name, value)) => drop(live.config.entry(name).or_insert(value)),
+                Err(error) => tracing::warn!("configuration {name:?} is the default, not what was stored: {error}"),
             }
         }
         let attempts = load_entries(db, "attempts")?;
@@ -218,8 +222,10 @@ impl Shared {
     }
 
     pub(super) fn configure(&self) {
-        let record = settings::typed::<HistoryConfig>(self.live.lock().config.get(&ConfigName::History)).record;
+        let live = self.live.lock();
+        let record = settings::typed::<HistoryConfig>(live.config.get(&ConfigName::History)).record;
         self.records.store(record, Ordering::Relaxed);
+        drop(live);
         self.configured.send_modify(|count| *count += 1);
     }
 

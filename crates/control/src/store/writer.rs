@@ -128,6 +128,10 @@ impl Writer {
             prune(&change, &self.grown).map_err(classify)?;
         }
         change.commit().map_err(classify)?;
+        if is_new {
+            // The reader's may be a file that was deleted, or one that could not change when it was opened.
+            *self.shared.reader.lock() = None;
+        }
         if prunes {
             self.pruned = Instant::now();
             self.grown.clear();

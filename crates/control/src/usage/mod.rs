@@ -34,6 +34,8 @@ struct Shared {
     /// Counts what matters to others: not every number that a viewer tells.
     changes: watch::Sender<u64>,
     events: OnceLock<EventLog>,
+    /// Held from a change until it is told: what is told last is how it is.
+    order: Mutex<()>,
     store: Store,
 }
 
@@ -60,6 +62,7 @@ impl Usage {
             active: watch::Sender::new(store.active()),
             changes: watch::Sender::new(0),
             events: OnceLock::new(),
+            order: Mutex::default(),
             store,
         };
         Self { shared: Arc::new(shared) }
@@ -111,6 +114,7 @@ impl Usage {
     }
 
     fn put_active(&self, ids: &[InstanceId]) {
+        let _turn = self.turn();
         let changed = self.shared.active.send_if_modified(|active| {
             let changed = active != ids;
             ids.clone_into(active);
@@ -133,7 +137,8 @@ impl Usage {
     /// unless it says more.
     ///
     /// # Errors
-    /// [`HubError::Invalid`] when its id is no id, it tells of too many sessions, or there are too many viewers.
+    /// [`HubError::Invalid`] when its id or a value of its report is not allowed, [`HubError::Conflict`] when there are too
+    /// many viewers.
     pub fn report(&self, viewer: &str, report: ViewerReport) -> Result<(), HubError> {
         let now = self.now();
         let changed = self.table().report(now, unix_ms(), viewer, report)?;
@@ -200,9 +205,14 @@ impl Usage {
 
     fn viewers_changed(&self, changed: bool) {
         if changed {
+            let _turn = self.turn();
             self.push(Event::Viewers { viewers: self.viewers() });
             self.bump();
         }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.shared.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bump(&self) {
@@ -227,5 +237,52 @@ impl Usage {
 impl std::fmt::Debug for Usage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Usage").field("active", &self.active()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt as _;
+    use loco_model::api::Instance;
+    use std::sync::Barrier;
+    use std::thread;
+
+    const ROUNDS: usize = 5_000;
+
+    #[test]
+    fn what_is_told_and_kept_last_is_how_it_is() {
+        let ids = [0, 1].map(|index| InstanceId::try_new(index).expect("index"));
+        let all = ids.iter().map(|id| (*id, Instance::new(*id))).collect();
+        let instances = watch::channel(Arc::new(Instances { listed: true, all })).1;
+        let usage = Usage::new(instances, Store::in_memory());
+        let events = EventLog::new(0, Vec::new);
+        usage.tell(events.clone());
+        let mut mixed_up = 0;
+        let both = Barrier::new(3);
+        let setter = |own: Vec<InstanceId>| {
+            let (usage, both) = (&usage, &both);
+            move || {
+                for _ in 0..ROUNDS {
+                    both.wait();
+                    usage.set_active(SetActive::Ids { ids: own.clone() }).expect("known");
+                    both.wait();
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(setter(vec![ids[0]]));
+            scope.spawn(setter(vec![ids[1]]));
+            for _ in 0..ROUNDS {
+                both.wait();
+                both.wait();
+                let mut last = Box::pin(events.since(Some(events.newest() - 1)));
+                let last = futures::executor::block_on(last.next());
+                let Some((_, Event::Active { active })) = last else { panic!("not told") };
+                // Compared where both wait: a panic here would leave them waiting.
+                mixed_up += usize::from(active != usage.active() || usage.shared.store.active() != usage.active());
+            }
+        });
+        assert_eq!(mixed_up, 0, "of {ROUNDS}");
     }
 }

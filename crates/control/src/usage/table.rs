@@ -11,12 +11,8 @@ use std::time::Duration;
 const LEASE: Duration = Duration::from_millis(VIEWER_LEASE_MS);
 /// Most viewers at once.
 const MAX_VIEWERS: usize = 256;
-/// Most sessions of one viewer.
-const MAX_SESSIONS: usize = 64;
 /// Longest id of a viewer, in bytes.
 const MAX_ID_BYTES: usize = 64;
-/// Longest text that a viewer may say of itself, in bytes.
-const MAX_TEXT_BYTES: usize = 4 * loco_model::usage::MAX_LINE;
 
 /// All viewers and holders.
 #[derive(Debug, Default)]
@@ -42,7 +38,8 @@ impl Table {
         id: &str,
         report: ViewerReport,
     ) -> Result<bool, HubError> {
-        check(id, &report)?;
+        check(id)?;
+        report.check().map_err(HubError::Invalid)?;
         if !self.viewers.contains_key(id) && self.viewers.len() >= MAX_VIEWERS {
             return Err(HubError::Conflict(format!("{MAX_VIEWERS} viewers are there already")));
         }
@@ -134,27 +131,12 @@ impl Table {
     }
 }
 
-fn check(id: &str, report: &ViewerReport) -> Result<(), HubError> {
+fn check(id: &str) -> Result<(), HubError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if !(1..=MAX_ID_BYTES).contains(&id.len()) || !id.bytes().all(is_plain) {
-        return Err(HubError::Invalid(format!("a viewer's id has 1 to {MAX_ID_BYTES} letters, digits, - and _")));
+    if (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(is_plain) {
+        return Ok(());
     }
-    if report.sessions.len() > MAX_SESSIONS {
-        return Err(HubError::Invalid(format!(
-            "{} sessions are too many: a viewer has at most {MAX_SESSIONS}",
-            report.sessions.len()
-        )));
-    }
-    let said = report.sessions.iter().flat_map(|session| {
-        [Some(&session.state), session.reason.as_ref(), session.fault.as_ref()].into_iter().flatten()
-    });
-    if said.chain([&report.name]).any(|text| text.len() > MAX_TEXT_BYTES) {
-        return Err(HubError::Invalid(format!("a text is too long: at most {MAX_TEXT_BYTES} bytes are taken")));
-    }
-    if report.name.trim().is_empty() {
-        return Err(HubError::Invalid("a viewer needs a name, such as \"ada@workstation\"".to_owned()));
-    }
-    Ok(())
+    Err(HubError::Invalid(format!("a viewer's id has 1 to {MAX_ID_BYTES} letters, digits, - and _")))
 }
 
 /// Whether others should know: not when only numbers moved.
@@ -168,7 +150,7 @@ fn is_news(old: &ViewerReport, new: &ViewerReport) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loco_model::usage::QualityLevel;
+    use loco_model::usage::{MAX_LINE, MAX_SESSIONS, QualityLevel};
 
     fn id(index: usize) -> InstanceId {
         InstanceId::try_new(index).expect("index")
@@ -271,11 +253,9 @@ mod tests {
             assert!(table.report(at(0), 0, bad, focused("x", None)).is_err(), "{bad:?}");
         }
         let many = ViewerReport { sessions: vec![session(0, 1.0, None); MAX_SESSIONS + 1], ..focused("x", None) };
-        let told = ViewerReport {
-            sessions: vec![session(0, 1.0, Some(&"x".repeat(MAX_TEXT_BYTES + 1)))],
-            ..focused("x", None)
-        };
-        for report in [many, told, focused(" ", None), focused(&"x".repeat(MAX_TEXT_BYTES + 1), None)] {
+        let told =
+            ViewerReport { sessions: vec![session(0, 1.0, Some(&"x".repeat(MAX_LINE + 1)))], ..focused("x", None) };
+        for report in [many, told, focused(" ", None), focused(&"x".repeat(MAX_LINE + 1), None)] {
             assert!(table.report(at(0), 0, "a", report).is_err());
         }
         for number in 0..MAX_VIEWERS {

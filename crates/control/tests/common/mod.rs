@@ -216,6 +216,13 @@ impl Fixture {
         (status.as_u16(), problem.detail.unwrap_or_default())
     }
 
+    /// Replaces the control plane's tokens.
+    pub(crate) fn rotate(&self, tokens: &str) {
+        let next = self.dir.path().join("next");
+        private_file(&next, tokens);
+        std::fs::rename(next, self.dir.path().join("token")).expect("rename");
+    }
+
     pub(crate) fn instances_file(&self) -> PathBuf {
         self.dir.path().join("instances.json")
     }

@@ -55,7 +55,10 @@ fn every_edge() {
         (Launching, T::Paused, Event::Launched { paused: false }, Running, &[Action::Pause]),
         (Launching, T::Running, Event::Launched { paused: true }, Paused, &[Action::Resume]),
         (Ending, T::Stopped, Event::Launched { paused: false }, Ending, &[]),
-        (Running, T::Running, Event::Stopped, Paused, &[]),
+        (Running, T::Running, Event::Stopped, Paused, &[Action::RetryAfter(HELD_RETRY)]),
+        (Running, T::Paused, Event::Stopped, Paused, &[]),
+        (PoweringDown, T::Stopped, Event::Stopped, PoweringDown, &[]),
+        (Paused, T::Paused, Event::Resumed, Running, &[Action::Pause]),
         (Paused, T::Running, Event::Resumed, Running, &[]),
         (Off, T::Stopped, Event::Resumed, Off, &[]),
         (Running, T::Running, Event::GuestShutdown, Ending, &[]),
@@ -74,6 +77,8 @@ fn every_edge() {
         (waiting, T::Running, Event::RetryDue, Launching, &[Action::Launch]),
         (failed, T::Running, Event::RetryDue, Launching, &[Action::Launch]),
         (Running, T::Running, Event::RetryDue, Running, &[]),
+        (Paused, T::Running, Event::RetryDue, Paused, &[Action::Resume]),
+        (Paused, T::Paused, Event::RetryDue, Paused, &[]),
         (Off, T::Stopped, Event::RetryDue, Off, &[]),
     ];
     for (from, target, event, to, actions) in edges {

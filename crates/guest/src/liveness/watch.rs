@@ -1,6 +1,7 @@
 //! Looks at a guest, and tells whether it goes on.
 
 use super::registers;
+use super::stale::Doubt;
 use super::{Finding, Judge, Liveness};
 use crate::error::GuestError;
 use crate::qmp::Qmp;
@@ -8,6 +9,7 @@ use crate::shared::Shared;
 use crate::status::{GuestState, GuestStatus};
 use loco_process::ProcId;
 use qapi::qmp;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +30,13 @@ const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 /// What QEMU was asked, and has not answered yet.
 type Asked<T> = Pin<Box<dyn Future<Output = Result<T, GuestError>> + Send>>;
 
-/// Follows a guest over all of its QEMUs, until its supervisor is gone.
+/// Follows a guest over all of its QEMUs, until its supervisor is gone. In `folder` QEMU may put files for us.
 pub(crate) async fn watch(
     mut status: watch::Receiver<GuestStatus>,
     mut monitor: watch::Receiver<Option<Qmp>>,
     shared: Arc<Shared>,
     told: watch::Sender<Liveness>,
+    folder: PathBuf,
 ) {
     loop {
         let Ok(qmp) = monitor.wait_for(Option::is_some).await.map(|qmp| (*qmp).clone()) else { return };
@@ -44,9 +47,12 @@ pub(crate) async fn watch(
             // Another one, or none.
             let _ = monitor.changed().await;
         };
+        let file = folder.join("compared.ppm");
+        let doubt = Doubt { qmp: qmp.clone(), shared: &shared, status: status.clone(), file };
         let look = Look { pid, qmp, shared: &shared, status: status.clone(), told: &told };
         tokio::select! {
             () = look.on() => {}
+            () = doubt.compare() => {}
             () = ended => {}
         }
         tell(&told, Liveness::default());

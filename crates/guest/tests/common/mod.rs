@@ -4,7 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use loco_guest::{
-    Accelerator, AcceleratorChoice, DisplaySink, Guest, GuestConfig, Profile, SoundFormat, SoundSink, Target,
+    Accelerator, AcceleratorChoice, DisplaySink, Guest, GuestConfig, Profile, RgbImage, SoundFormat, SoundSink, Target,
 };
 use loco_model::{InstanceId, Rect, Size};
 use std::path::Path;
@@ -26,6 +26,8 @@ pub(crate) struct Picture {
     pub(crate) changed_at: Option<Instant>,
     pub(crate) disabled: u64,
     pub(crate) absolute: Option<bool>,
+    /// How often it was compared with QEMU's.
+    pub(crate) comparisons: u64,
 }
 
 impl std::fmt::Debug for Picture {
@@ -49,6 +51,11 @@ impl Screen {
 
     pub(crate) fn picture(&self) -> Picture {
         self.picture.lock().unwrap().clone()
+    }
+
+    /// Makes it another one than QEMU's, as an update does that never came.
+    pub(crate) fn spoil(&self) {
+        self.picture.lock().unwrap().pixels[0] ^= 0xff;
     }
 
     /// Waits until the picture is as `wanted` says.
@@ -121,6 +128,16 @@ impl DisplaySink for Screen {
 
     fn pointer_mode(&mut self, absolute: bool) {
         self.picture.lock().unwrap().absolute = Some(absolute);
+    }
+
+    fn shows(&self, theirs: &RgbImage) -> Option<bool> {
+        let mut own = self.picture.lock().unwrap();
+        own.comparisons += 1;
+        let rgb = own.pixels.chunks_exact(4).flat_map(|pixel| [pixel[2], pixel[1], pixel[0]]);
+        let same = own.size == theirs.size && rgb.eq(theirs.pixels.iter().copied());
+        drop(own);
+        self.changed.send_modify(|n| *n += 1);
+        Some(same)
     }
 }
 

@@ -218,7 +218,9 @@ impl Mailbox {
 
     /// The newest frame replaces one that nobody took; the application is woken only when it knows of none.
     pub(super) fn put(&self, frame: VideoFrame) {
+        let times = frame.times;
         let replaced = self.frame.lock().replace(frame).is_some();
+        tracing::trace!(?times, replaced, "frame");
         if replaced {
             self.meter.lock().stats.frames_replaced += 1;
         } else {

@@ -4,17 +4,18 @@
 //! Two things are never faults: a picture in which nothing moves, and whatever was switched off on purpose.
 
 mod fault;
+mod limits;
 mod report;
 #[cfg(test)]
 mod tests;
 
 pub use fault::{Fault, FaultKind, spoken};
+pub use limits::Limits;
 
 use crate::failure::{FailureClass, Remedy};
 use crate::instance::InstanceState;
 use crate::report::{HealthReport, OverallStatus};
 use crate::usage::SessionReport;
-use serde::{Deserialize, Serialize};
 
 /// How an instance's agent is, as the one who starts it sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,46 +55,6 @@ pub enum Contact<'a> {
 pub struct Rates {
     /// Frames a minute that the guest's network card lost, both ways; `None` while unknown.
     pub network_errors: Option<f64>,
-}
-
-/// Where "too much" begins.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Limits {
-    /// Cores that QEMU may take; null: as many as it likes.
-    pub qemu_cores: Option<f64>,
-    /// Memory that QEMU may take, in percent of what its place has.
-    pub qemu_memory_percent: Option<f64>,
-    /// Resident memory that an agent may take, in bytes.
-    pub agent_memory_bytes: Option<u64>,
-    /// Frames a minute that a guest's network card may lose.
-    pub network_errors_per_minute: f64,
-    /// Share of packets that may be lost on the way to viewers, 0..=1.
-    pub path_loss: f64,
-    /// How long a guest may take from its start until it runs, in milliseconds.
-    pub start_ms: u64,
-    /// How long it may run without a picture after its start, in milliseconds.
-    pub first_picture_ms: u64,
-    /// How long it may be without a picture after it had one, in milliseconds.
-    pub picture_ms: u64,
-    /// How long an agent may be silent until a person should see it as failed, in milliseconds.
-    pub silence_ms: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            qemu_cores: None,
-            qemu_memory_percent: Some(95.0),
-            agent_memory_bytes: None,
-            network_errors_per_minute: 60.0,
-            path_loss: 0.1,
-            start_ms: 60_000,
-            first_picture_ms: 30_000,
-            picture_ms: 5_000,
-            silence_ms: 30_000,
-        }
-    }
 }
 
 /// All that is known of an instance at a moment.

@@ -2,7 +2,10 @@
 
 use super::{Fault, FaultKind, Limits, Observed};
 use crate::instance::InstanceState;
-use crate::report::{DeepHealth, HealthReport, OverallStatus};
+use crate::report::{DeepHealth, HELD, HealthReport, OverallStatus};
+
+/// What is said of a picture that is not the guest's.
+const STALE: &str = "guest runs and its picture is stale: QEMU shows another one";
 
 /// The word for an instance whose agent answers, and what is wrong with it.
 pub(super) fn word(report: &HealthReport, observed: &Observed<'_>) -> (InstanceState, Option<String>, Vec<Fault>) {
@@ -32,9 +35,16 @@ pub(super) fn word(report: &HealthReport, observed: &Observed<'_>) -> (InstanceS
             let dead = faults.iter().find(is_dead);
             match dead {
                 Some(fault) => (Failed, Some(fault.text.clone()), faults),
-                None if !shows => (beginning, Some("guest has not shown a picture yet".to_owned()), faults),
+                None if !shows => {
+                    let text = if is_stale(health) { STALE } else { "guest has not shown a picture yet" };
+                    (beginning, Some(text.to_owned()), faults)
+                }
                 None => (Live, None, faults),
             }
+        }
+        "paused" if let Some(held) = health.faults.iter().find(|fault| fault.starts_with(HELD)) => {
+            // It goes on by itself as soon as it can: starting it again would lose what it has not written.
+            (Failed, Some(held.clone()), vec![Fault::new(FaultKind::Worse, held.clone())])
         }
         "paused" => (Stopped, Some(said("guest is paused")), Vec::new()),
         "stopping" => (Stopped, Some(said("guest is powering down")), Vec::new()),
@@ -65,6 +75,11 @@ fn running(report: &HealthReport, observed: &Observed<'_>) -> Vec<Fault> {
     faults
 }
 
+/// An agent tells the size of a picture that it does not call active only of one that is not the guest's any more.
+fn is_stale(health: &DeepHealth) -> bool {
+    health.video.display_active == Some(false) && health.video.width.is_some()
+}
+
 /// QEMU itself, its picture and its sound.
 fn machine(health: &DeepHealth, observed: &Observed<'_>) -> Vec<Fault> {
     // What stands still gives no picture and answers nothing: that is one fault and not three.
@@ -78,7 +93,8 @@ fn machine(health: &DeepHealth, observed: &Observed<'_>) -> Vec<Fault> {
     let limit = if observed.was_shown { observed.limits.picture_ms } else { observed.limits.first_picture_ms };
     let mut faults = Vec::new();
     if health.video.display_active != Some(true) && observed.waiting_ms >= limit {
-        faults.push(Fault::new(FaultKind::DisplayGone, "guest runs and shows no picture"));
+        let text = if is_stale(health) { STALE } else { "guest runs and shows no picture" };
+        faults.push(Fault::new(FaultKind::DisplayGone, text));
     }
     if health.audio.sound_active == Some(false) || health.audio.pulse_running == Some(false) {
         faults.push(Fault::new(FaultKind::SoundGone, "guest runs and its sound cannot be had"));

@@ -170,6 +170,7 @@ fn guests() {
             // Off on purpose is no fault, whatever else is so.
             ("paused", |c| c.guest("paused"), Stopped, Class::None, Healthy, &[], "paused"),
             ("paused and frozen", |c| { c.guest("paused"); c.health().frozen = Some(true); }, Stopped, Class::None, Healthy, &[], "paused"),
+            ("held by its disk", |c| { c.guest("paused"); c.health().faults = vec!["no ledger".into(), format!("{}: no space is left", crate::report::HELD)]; }, Failed, Class::Qemu, OverallStatus::Degraded, &[Kind::Worse], "no space"),
             ("paused, no picture", |c| { c.guest("paused"); c.no_picture(99_000); }, Stopped, Class::None, Healthy, &[], "paused"),
             ("powering down", |c| c.guest("stopping"), Stopped, Class::None, Healthy, &[], "powering down"),
             ("stopped", |c| { c.guest("stopped"); c.health().qemu_healthy = Some(false); }, Stopped, Class::None, Healthy, &[], ""),
@@ -188,6 +189,8 @@ fn guests() {
             ("first picture never", |c| { c.was_shown = false; c.no_picture(30_000); }, Failed, Class::Qemu, Unhealthy, &[Kind::DisplayGone], "no picture"),
             ("picture away for a moment", |c| c.no_picture(4_999), Recovering, Class::None, Unknown, &[], "picture yet"),
             ("picture gone", |c| c.no_picture(5_000), Failed, Class::Qemu, Unhealthy, &[Kind::DisplayGone], "no picture"),
+            ("picture stale", |c| { c.no_picture(5_000); c.health().video.width = Some(640); }, Failed, Class::Qemu, Unhealthy, &[Kind::DisplayGone], "stale"),
+            ("picture stale just now", |c| { c.no_picture(4_999); c.health().video.width = Some(640); }, Recovering, Class::None, Unknown, &[], "stale"),
             ("picture not known, gone", |c| { c.health().video.display_active = None; c.waiting_ms = 5_000; }, Failed, Class::Qemu, Unhealthy, &[Kind::DisplayGone], "no picture"),
             // Broken.
             ("frozen", |c| c.health().frozen = Some(true), Failed, Class::Qemu, Unhealthy, &[Kind::Frozen], "stands still"),

@@ -12,6 +12,11 @@ use loco_model::recovery::{Attempt, Outcome};
 use loco_model::usage::Viewer;
 use loco_model::{InstanceId, Key};
 
+/// Key of what is said about how an instance is: the newest line takes the place of the one before.
+fn about(id: InstanceId) -> String {
+    format!("about {id}")
+}
+
 impl App {
     /// An attempt to repair was begun, or ended.
     pub(super) fn heard_attempt(&mut self, attempt: &Attempt) {
@@ -27,7 +32,7 @@ impl App {
             News::Good => Tone::Good,
             News::Bad => Tone::Bad,
         };
-        let note = Note::new(tone, line).keyed(format!("attempt {}", attempt.id));
+        let note = Note::new(tone, line).keyed(about(id));
         let is_bad = matches!(attempt.outcome, Outcome::InVain | Outcome::Failed | Outcome::Refused);
         let note = if is_bad { note.action("Show", Ask::Focus(id)) } else { note };
         self.note(note);
@@ -38,7 +43,7 @@ impl App {
         let place = alert.instance_id.map(|id| format!("{}: ", self.name_of(id))).unwrap_or_default();
         let detail = alert.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
         let note = if alert.ended_at_ms.is_some() {
-            Note::new(Tone::Good, format!("{place}over: {}", alert.title))
+            Note::new(Tone::Good, format!("{place}{}: it is over", alert.title))
         } else {
             let tone = match alert.severity {
                 Severity::Info => Tone::Info,
@@ -49,7 +54,7 @@ impl App {
         };
         let on_wall = alert.instance_id.filter(|id| id.is_in_grid() && self.wall.tile(*id).is_some());
         let note = on_wall.map_or_else(|| note.clone(), |id| note.clone().action("Show", Ask::Focus(id)));
-        self.note(note.keyed(format!("alert {}", alert.id)));
+        self.note(note.keyed(words::whose_state(alert).map_or_else(|| format!("alert {}", alert.id), about)));
     }
 
     /// The active list is another one.

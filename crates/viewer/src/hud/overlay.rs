@@ -7,7 +7,7 @@ use egui::{Align2, Color32, Id, Painter, Pos2, Rect, Sense, Stroke, Ui, pos2, ve
 use loco_model::look::DARK;
 
 const ROW: f32 = 16.0;
-const PANEL_WIDTH: f32 = 400.0;
+const LEAST_WIDTH: f32 = 400.0;
 const VALUES_FROM_LEFT: f32 = 140.0;
 const SPARK: egui::Vec2 = vec2(96.0, 22.0);
 
@@ -18,9 +18,13 @@ pub(super) fn statistics(ui: &Ui, model: &HudModel, out: &mut Out) {
     let corner = over.map_or(pos2(8.0, 52.0), |tile| out.points(tile.place.screen).min + vec2(8.0, 8.0));
     let window = ui.ctx().content_rect().shrink(8.0);
     let height = 44.0 + sheet.lines.len() as f32 * ROW + if sheet.traces.is_empty() { 0.0 } else { 44.0 };
-    let x = corner.x.min(window.right() - PANEL_WIDTH).max(window.left());
+    // A value may be a sentence; it is not cut, as long as the window is wide enough.
+    let value_width = |(_, value): &(_, String)| tabular_width(ui.painter(), value);
+    let widest = sheet.lines.iter().map(value_width).fold(0.0, f32::max);
+    let width = (VALUES_FROM_LEFT + widest + 24.0).max(LEAST_WIDTH).min(window.width());
+    let x = corner.x.min(window.right() - width).max(window.left());
     let y = corner.y.min(window.bottom() - height).max(window.top());
-    let panel = Rect::from_min_size(pos2(x, y), vec2(PANEL_WIDTH, height));
+    let panel = Rect::from_min_size(pos2(x, y), vec2(width, height));
     out.taken.push(panel);
     let painter = ui.painter_at(panel);
     painter.rect_filled(panel, 6.0, colour(DARK.background).gamma_multiply(0.85));
@@ -71,6 +75,12 @@ fn tabular(painter: &Painter, at: Pos2, text: &str, ink: Color32) {
         }
     }
     flush(&mut word, &mut x);
+}
+
+/// How wide [`tabular`] makes a text, in points.
+fn tabular_width(painter: &Painter, text: &str) -> f32 {
+    let figures = text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+    painter.layout_no_wrap(figures, regular(12.0), Color32::WHITE).size().x
 }
 
 fn sparkline(painter: &Painter, spot: Rect, trace: &Trace) {

@@ -12,10 +12,16 @@ use egui::{Align2, Color32, Id, Rect, Sense, Stroke, Ui, pos2, vec2};
 use loco_model::look::DARK;
 use loco_model::recovery::RecoverOrder;
 
+/// From where the buttons over a picture begin to its right edge, in points.
+const BUTTONS: f32 = 96.0;
+
 /// One instance: plate, message, buttons.
 pub(super) fn tile(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
     if !model.layout.enlarged || model.edges {
         plate(ui, tile, out);
+    }
+    if let Some(caption) = &tile.plate.caption {
+        self::caption(ui, tile, caption, out);
     }
     if let Some(message) = &tile.plate.message {
         let screen = out.points(tile.place.screen);
@@ -44,6 +50,17 @@ pub(super) fn tile(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
     if open || !(tile.captured || tile.focused && model.statistics.is_some()) {
         buttons(ui, tile, model, out);
     }
+}
+
+/// Why a picture that is shown is not as it should be: over its upper edge, left of the buttons.
+fn caption(ui: &Ui, tile: &TileModel, text: &str, out: &Out) {
+    let screen = out.points(tile.place.screen);
+    let room = (screen.width() - BUTTONS - 32.0).max(48.0);
+    let line = ui.painter().layout(text.to_owned(), regular(12.0), colour(DARK.text), room);
+    let ground = Rect::from_min_size(screen.left_top() + vec2(8.0, 8.0), line.size() + vec2(16.0, 10.0));
+    let painter = ui.painter_at(screen);
+    painter.rect_filled(ground, 6.0, colour(DARK.surface).gamma_multiply(0.9));
+    painter.galley(ground.min + vec2(8.0, 5.0), line, colour(DARK.text));
 }
 
 /// Buttons under a message: what a person can do about it.
@@ -195,7 +212,7 @@ fn buttons(ui: &Ui, tile: &TileModel, model: &HudModel, out: &mut Out) {
     if !open && (!hovered || (model.layout.enlarged && !model.edges)) {
         return;
     }
-    let ground = Rect::from_min_size(picture.right_top() + vec2(-96.0, 8.0), vec2(88.0, 28.0));
+    let ground = Rect::from_min_size(picture.right_top() + vec2(-BUTTONS, 8.0), vec2(88.0, 28.0));
     ui.painter_at(ground).rect_filled(ground, 6.0, colour(DARK.surface).gamma_multiply(0.9));
     let spot = |n: f32| Rect::from_min_size(ground.min + vec2(2.0 + n * 28.0, 0.0), vec2(28.0, 28.0));
     let ink = colour(DARK.muted);

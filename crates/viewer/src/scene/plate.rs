@@ -4,6 +4,7 @@ use super::words;
 use crate::quality::{self, Quality};
 use loco_media::SessionState;
 use loco_model::api::Instance;
+use loco_model::failure::FailureClass;
 use loco_model::usage::QualityLevel;
 use loco_model::{InstanceId, InstanceState};
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct Plate {
     pub state: InstanceState,
     /// The reason's shortest form, after the word.
     pub note: Option<String>,
+    /// Why it is not as it should be, where that is too long for a note: over the picture's upper edge.
+    pub caption: Option<String>,
     /// How good the picture arrives; `None` before the first, and where that says nothing.
     pub level: Option<QualityLevel>,
     /// What happens and what comes next, over the picture while it is not live.
@@ -80,13 +83,22 @@ impl Plate {
         let Told { instance, session, has_picture, .. } = *told;
         let reason = instance.reason.clone();
         let (state, line) = match instance.state {
+            // Another viewer's trouble is told, and takes nothing from the picture that arrives here.
+            InstanceState::Recovering
+                if instance.failure == FailureClass::Client
+                    && has_picture
+                    && matches!(session, Some(SessionState::Connected))
+                    && told.quality.is_none_or(|quality| quality.level != QualityLevel::Lost) =>
+            {
+                (InstanceState::Degraded, instance.recovery.as_ref().map(words::being_done).or(reason))
+            }
             InstanceState::Live | InstanceState::Degraded => match session {
                 Some(SessionState::Connected) if has_picture => (instance.state, reason),
                 Some(SessionState::Connected) => {
                     (InstanceState::Connecting, Some("Connected; the first picture is on its way".to_owned()))
                 }
-                Some(SessionState::Retrying { reason, attempts }) => {
-                    (InstanceState::Connecting, Some(format!("{reason}; attempt {} comes by itself", attempts + 1)))
+                Some(SessionState::Retrying { reason, .. }) => {
+                    (InstanceState::Connecting, Some(format!("{reason}; it is tried again by itself")))
                 }
                 Some(SessionState::Failed { reason }) => (InstanceState::Failed, Some(reason.clone())),
                 Some(SessionState::Connecting) | None => {
@@ -95,16 +107,16 @@ impl Plate {
             },
             other => (other, reason),
         };
-        let message = (!is_shown_live(state)).then(|| message(told, state, line.clone()));
+        let message = (!is_shown_live(state)).then(|| message(told, state, line.as_deref()));
         let quality = told.quality.filter(|_| is_shown_live(state));
-        let note = match line.filter(|line| is_shown_live(state) && line.chars().count() <= NOTE_LENGTH) {
-            Some(line) => Some(line),
-            None => quality.and_then(complaint),
+        let (note, caption) = match line.filter(|_| is_shown_live(state)) {
+            Some(line) if line.chars().count() <= NOTE_LENGTH => (Some(line), None),
+            line => (quality.and_then(complaint), line.as_deref().map(sentence)),
         };
         // A still picture of a guest that does not live arrives as well as it can: that is no news.
         let level = told.quality.map(|quality| quality.level);
         let level = level.filter(|level| is_shown_live(state) || *level == QualityLevel::Lost);
-        Self { id: instance.id, name: instance.name.clone(), state, note, level, message }
+        Self { id: instance.id, name: instance.name.clone(), state, note, caption, level, message }
     }
 }
 
@@ -119,25 +131,26 @@ fn complaint(quality: &Quality) -> Option<String> {
 }
 
 /// What happens, and what comes next.
-fn message(told: &Told<'_>, state: InstanceState, line: Option<String>) -> Message {
+fn message(told: &Told<'_>, state: InstanceState, line: Option<&str>) -> Message {
     let left = told.instance.attempts_left;
     let mut title = state.word().to_owned();
-    let mut line = line.unwrap_or_else(|| default_line(state).to_owned());
+    let mut line = line.map_or_else(|| default_line(state).to_owned(), sentence);
     let mut help = Vec::new();
     match (&told.instance.recovery, state) {
         (Some(attempt), _) => {
             if let Some(ordinal) = words::ordinal(left) {
                 title = format!("{title}, {ordinal}");
             }
-            let doing = words::doing(attempt.action);
-            let reason = attempt.reason.clone().filter(|reason| !reason.is_empty());
-            line = sentence(&reason.map_or_else(|| doing.to_owned(), |reason| format!("{doing}: {reason}")));
+            line = sentence(&words::being_done(attempt));
             if let Some(seconds) = told.recovering_for.map(|time| time.as_secs()).filter(|seconds| *seconds > 0) {
                 line = format!("{line} · {seconds} s");
             }
         }
         (None, InstanceState::Failed) => {
-            if let Some(left) = left {
+            if told.instance.failure == FailureClass::Network {
+                // Connections cost no attempt.
+                line = format!("{line}. It is live again by itself once it answers.");
+            } else if let Some(left) = left {
                 line = format!("{line}. {}.", sentence(&words::attempts_left(left)));
             }
             help.push(Help::Recover { beyond: left == Some(0) });
@@ -158,8 +171,12 @@ pub fn is_paused(instance: &Instance) -> bool {
         && instance.reason.as_deref().is_some_and(|reason| reason.contains("paused"))
 }
 
-/// With its first letter as a sentence has it.
+/// With its first letter as a sentence has it, unless it begins with a name or an address.
 fn sentence(text: &str) -> String {
+    let first = text.split(' ').next().unwrap_or_default();
+    if !first.chars().all(|letter| letter.is_alphabetic() || letter == ':') {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
@@ -207,7 +224,7 @@ pub fn worst(states: impl Iterator<Item = (InstanceId, InstanceState)>) -> Optio
 mod tests {
     use super::*;
     use InstanceState::{Connecting, Degraded, Failed, Live, Recovering, Stopped};
-    use loco_model::failure::{FailureClass, Remedy};
+    use loco_model::failure::Remedy;
     use loco_model::recovery::{Attempt, Initiator};
 
     fn instance(state: InstanceState, reason: Option<&str>) -> Instance {
@@ -289,8 +306,8 @@ mod tests {
             (Live, Some(&SessionState::Connected), true, Live, None),
             (Live, Some(&SessionState::Connected), false, Connecting, Some("first picture")),
             (Live, None, false, Connecting, Some("Opening")),
-            (Live, Some(&retrying), true, Connecting, Some("connection refused; attempt 3")),
-            (Live, Some(&broken), true, Failed, Some("no decoder")),
+            (Live, Some(&retrying), true, Connecting, Some("Connection refused; it is tried again")),
+            (Live, Some(&broken), true, Failed, Some("No decoder")),
             (Degraded, Some(&SessionState::Connected), true, Degraded, None),
             (Recovering, Some(&SessionState::Connected), true, Recovering, Some("repaired")),
             (Failed, Some(&retrying), true, Failed, Some("log")),
@@ -313,11 +330,43 @@ mod tests {
         let note = |reason| plate(&instance(Degraded, Some(reason)), Some(&SessionState::Connected), true).note;
         assert_eq!(note("9 fps"), Some("9 fps".into()));
         assert_eq!(note("the guest has not answered a probe for 4 s"), None);
+        let caption = |reason| plate(&instance(Degraded, Some(reason)), Some(&SessionState::Connected), true).caption;
+        assert_eq!(caption("9 fps"), None);
+        let long = "guest runs and its sound cannot be had";
+        assert_eq!(caption(long), Some("Guest runs and its sound cannot be had".into()));
+        // Over a picture that is not live the message says it.
+        assert_eq!(plate(&instance(Recovering, Some(long)), Some(&SessionState::Connected), true).caption, None);
         let recovering = plate(&instance(Recovering, Some("restarting QEMU")), None, true);
         assert_eq!(
             recovering.message.map(|m| (m.title, m.line)),
-            Some(("Recovering".into(), "restarting QEMU".into()))
+            Some(("Recovering".into(), "Restarting QEMU".into()))
         );
+    }
+
+    #[test]
+    fn another_viewers_trouble_takes_nothing_from_a_picture_that_arrives() {
+        let reason = Some("ada@workstation: the decoder fails");
+        let client = Instance { failure: FailureClass::Client, ..instance(Recovering, reason) };
+        let here = plate(&client, Some(&SessionState::Connected), true);
+        assert_eq!((here.state, here.message), (Degraded, None));
+        assert_eq!(here.caption.as_deref(), Some("ada@workstation: the decoder fails"));
+        let attempt = Attempt { reason: reason.map(Into::into), action: Remedy::RestartStream, ..attempt() };
+        let repaired = Instance { recovery: Some(attempt), ..client.clone() };
+        let caption = plate(&repaired, Some(&SessionState::Connected), true).caption;
+        assert_eq!(caption.as_deref(), Some("Restarting its stream: ada@workstation: the decoder fails"));
+        let retrying = SessionState::Retrying { reason: "no answer in time".into(), attempts: 2 };
+        assert_eq!(plate(&client, Some(&retrying), true).state, Recovering);
+        let qemu = Instance { failure: FailureClass::Qemu, ..client };
+        assert_eq!(plate(&qemu, Some(&SessionState::Connected), true).state, Recovering);
+    }
+
+    #[test]
+    fn who_cannot_be_reached_costs_no_attempt() {
+        let reason = Some("agent does not answer: no answer in time");
+        let lost = Instance { failure: FailureClass::Network, attempts_left: Some(3), ..instance(Failed, reason) };
+        let line = plate(&lost, None, true).message.map(|message| message.line);
+        let told = "Agent does not answer: no answer in time. It is live again by itself once it answers.";
+        assert_eq!(line.as_deref(), Some(told));
     }
 
     #[test]

@@ -1,7 +1,16 @@
 //! What is being done to an instance, in words for people. Pure.
 
+use loco_model::InstanceId;
+use loco_model::api::Alert;
 use loco_model::failure::Remedy;
 use loco_model::recovery::{Attempt, Initiator, MAX_ATTEMPTS, Outcome};
+
+/// Titles of the alerts about how an instance is.
+const OF_STATE: [&str; 2] = ["Instance failed", "Recovery limit reached"];
+/// What the control plane puts before how an instance was after an attempt.
+const AFTERWARDS: &str = "afterwards: ";
+/// What took less than this, in milliseconds, took no time to people.
+const NO_TIME: u64 = 50;
 
 /// What is being done.
 #[must_use]
@@ -79,6 +88,14 @@ pub fn attempts_left(left: usize) -> String {
     }
 }
 
+/// What is being done and why: "restarting QEMU: guest stands still".
+#[must_use]
+pub fn being_done(attempt: &Attempt) -> String {
+    let doing = doing(attempt.action);
+    let reason = attempt.reason.as_deref().filter(|reason| !reason.is_empty());
+    reason.map_or_else(|| doing.to_owned(), |reason| format!("{doing}: {reason}"))
+}
+
 /// One line about an attempt that was begun or has ended.
 #[must_use]
 pub fn attempt(name: &str, attempt: &Attempt) -> (News, String) {
@@ -92,10 +109,16 @@ pub fn attempt(name: &str, attempt: &Attempt) -> (News, String) {
         Outcome::Running => (News::Busy, format!("{name}: {}{by}{why}", doing(attempt.action))),
         Outcome::Repaired => {
             let took = attempt.ended_at_ms.map(|end| end.saturating_sub(attempt.started_at_ms));
+            let took = took.filter(|ms| *ms >= NO_TIME);
             let took = took.map(|ms| format!(" ({:.1} s)", ms as f64 / 1000.0)).unwrap_or_default();
             (News::Good, format!("{name} is well again: {}{took}", done(attempt.action)))
         }
-        Outcome::InVain => (News::Bad, format!("{name}: {}, and it is still wrong{detail}", done(attempt.action))),
+        Outcome::InVain => {
+            // What the remedy itself told is in the history; here counts what is wrong now.
+            let still = attempt.detail.as_deref().and_then(|detail| detail.split_once(AFTERWARDS));
+            let detail = still.map_or(detail, |(_, still)| format!(": {still}"));
+            (News::Bad, format!("{name}: {}, and it is still wrong{detail}", done(attempt.action)))
+        }
         Outcome::Failed => (News::Bad, format!("{name}: {} failed{detail}", doing(attempt.action))),
         Outcome::Refused => {
             let limit = format!("{name} is not repaired: the hour's {MAX_ATTEMPTS} attempts are used up");
@@ -104,10 +127,16 @@ pub fn attempt(name: &str, attempt: &Attempt) -> (News, String) {
     }
 }
 
+/// The instance whose state an alert tells; `None` for what is told beside it, such as a check of people's own.
+#[must_use]
+pub fn whose_state(alert: &Alert) -> Option<InstanceId> {
+    alert.instance_id.filter(|_| OF_STATE.contains(&alert.title.as_str()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loco_model::InstanceId;
+    use loco_model::api::Severity;
     use loco_model::failure::FailureClass;
 
     #[test]
@@ -134,6 +163,16 @@ mod tests {
             (running.clone(), News::Busy, "Loco 3: restarting QEMU (QEMU exited with signal 9)"),
             (by_hand, News::Busy, "Loco 3: restarting QEMU, by hand (QEMU exited with signal 9)"),
             (ended(Outcome::Repaired, None), News::Good, "Loco 3 is well again: QEMU was restarted (1.2 s)"),
+            (
+                Attempt { ended_at_ms: Some(10_049), ..ended(Outcome::Repaired, None) },
+                News::Good,
+                "Loco 3 is well again: QEMU was restarted",
+            ),
+            (
+                ended(Outcome::InVain, Some("a new QEMU runs; afterwards: guest stands still")),
+                News::Bad,
+                "Loco 3: QEMU was restarted, and it is still wrong: guest stands still",
+            ),
             (ended(Outcome::InVain, None), News::Bad, "Loco 3: QEMU was restarted, and it is still wrong"),
             (ended(Outcome::Failed, Some("no disk")), News::Bad, "Loco 3: restarting QEMU failed: no disk"),
             (
@@ -147,5 +186,22 @@ mod tests {
         assert_eq!(ordinal(Some(2)).as_deref(), Some("attempt 1 of 3"));
         assert_eq!((ordinal(Some(0)).as_deref(), ordinal(None)), (Some("attempt 3 of 3"), None));
         assert_eq!(attempts_left(1), "1 attempt is left in this hour");
+    }
+
+    #[test]
+    fn alerts_about_a_state_are_told_from_those_beside_it() {
+        let alert = |title: &str, instance_id| Alert {
+            id: "a".into(),
+            at_ms: 1,
+            ended_at_ms: None,
+            severity: Severity::Warning,
+            instance_id,
+            title: title.into(),
+            detail: None,
+        };
+        let id = InstanceId::try_new(2).ok();
+        assert_eq!(whose_state(&alert("Instance failed", id)), id);
+        assert_eq!(whose_state(&alert("Check failed: frames", id)), None);
+        assert_eq!(whose_state(&alert("Instance failed", None)), None);
     }
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use loco_demo_guest::PIT_DIVISOR;
 use loco_impair::{Direction, Impairment, Sample};
 use loco_model::InstanceId;
+use loco_model::report::HealthReport;
 use std::time::{Duration, Instant};
 
 /// Between two keys.
@@ -53,6 +54,38 @@ pub(super) struct Seen {
     pub(super) link: Vec<Sample>,
     /// The viewer's numbers at the end.
     pub(super) session: serde_json::Value,
+    /// Frames sent and decoded from begin to end.
+    pub(super) frames: Option<Frames>,
+}
+
+/// Frames of a session, since it began; a few are on their way at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frames {
+    /// That the agent sent.
+    sent: u64,
+    /// That the viewer decoded.
+    decoded: u64,
+}
+
+// === impl Frames ===
+
+impl Frames {
+    async fn count(line: &Line, tiles: &Tiles, id: InstanceId) -> Result<Self> {
+        let health: HealthReport = line.client.get_json(&format!("{}/health", line.agent(id)?)).await?;
+        let decoded = session(&tiles.automation, id).await?["frames_decoded"].as_u64().unwrap_or_default();
+        Ok(Self { sent: health.deep_health.viewers.iter().map(|viewer| viewer.frames_sent).sum(), decoded })
+    }
+
+    /// Nothing when another session has begun meanwhile.
+    fn since(self, before: Self) -> Option<Self> {
+        let sent = self.sent.checked_sub(before.sent)?;
+        Some(Self { sent, decoded: self.decoded.checked_sub(before.decoded)? })
+    }
+
+    /// How many of those sent were decoded.
+    pub(super) fn decoded_percent(self) -> Option<f64> {
+        (self.sent > 0).then(|| self.decoded as f64 / self.sent as f64 * 100.0)
+    }
 }
 
 /// Sets the link as `phases` say, one after the other, and watches.
@@ -70,6 +103,7 @@ pub(super) async fn drive(
     keys.take();
     tiles.automation.clear();
     let mut seen = Seen::default();
+    let frames = Frames::count(line, tiles, id).await?;
     let (begun, begun_us, link_begun) = (Instant::now(), crate::clock::monotonic_us(), line.network.now());
     let since = |us: u64| us.saturating_sub(begun_us) as f64 / 1e6;
     let ends: Vec<f64> = phases
@@ -129,6 +163,7 @@ pub(super) async fn drive(
         let Some(at_us) = keys.next(Duration::ZERO).await else { break };
         press.guest_ms = Some((since(at_us) - press.at) * 1e3);
     }
+    seen.frames = Frames::count(line, tiles, id).await?.since(frames);
     let until = Duration::from_secs_f64(length);
     seen.link = line.link.series(Direction::Down);
     seen.link.retain(|sample| sample.at >= link_begun && sample.at < link_begun + until);

@@ -118,9 +118,14 @@ fn a_file_system_that_becomes_read_only_is_lived_through() {
     assert!(is_failing(&store));
     // What lies there is known though nothing can be written.
     assert_eq!((store.control_id(), ids(&store.attempts(9))), (control_id.clone(), vec!["before"]));
+    let points = || store.history(id(0), "qemu_cpu", BEGIN, BEGIN + MINUTE, 0).expect("history").points.len();
+    assert_eq!(points(), 0);
     store.set_active(&[id(2)]);
     assert!(disk.remount("rw"));
     wait("the recovery", || store.flush() && !is_failing(&store));
+    store.put_report(id(0), BEGIN, &report(1, 0.5));
+    assert!(store.flush());
+    assert_eq!(points(), 1, "what is read is the file as it is now");
     drop(store);
     let store = Store::open(disk.0.path()).expect("open");
     assert_eq!((store.active(), store.control_id()), (vec![id(2)], control_id));
