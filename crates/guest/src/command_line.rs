@@ -180,10 +180,15 @@ fn display(line: &mut Line, profile: &Profile, paths: &Paths, has_sound: bool) {
 }
 
 fn sound(line: &mut Line, profile: &Profile, facts: &QemuFacts) {
-    // 48 kHz from QEMU saves a resampler. The timer sets how regular the pieces come: QEMU 7.2 has pieces of 1024 frames
-    // and is steady at 2 ms; 10.0 has a choice and loses none at half a piece.
-    let pieces = if facts.version >= (10, 0, 0) { "nsamples=480,timer-period=5000" } else { "timer-period=2000" };
-    line.option("-audiodev", &format!("dbus,id=snd0,out.frequency=48000,out.channels=2,out.format=s16,{pieces}"));
+    // 48 kHz is what is sent on. The timer sets how regular the pieces come: QEMU 7.2 has pieces of 1024 frames at any
+    // rate, so that they are shorter at twice the rate, and is steady at 2 ms; 10.0 has a choice and loses none at half a
+    // piece.
+    let pieces = if facts.version >= (10, 0, 0) {
+        "out.frequency=48000,nsamples=480,timer-period=5000"
+    } else {
+        "out.frequency=96000,timer-period=2000"
+    };
+    line.option("-audiodev", &format!("dbus,id=snd0,{pieces},out.channels=2,out.format=s16"));
     match profile.audio.card {
         AudioCard::None => {}
         AudioCard::Sb16 => {

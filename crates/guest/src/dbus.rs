@@ -6,6 +6,7 @@
 
 mod bus;
 mod display;
+mod halve;
 mod memory;
 mod sound;
 

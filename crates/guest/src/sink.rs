@@ -23,7 +23,10 @@ pub trait DisplaySink: Send + 'static {
     }
 }
 
-/// A voice's format as QEMU plays it. Samples are always handed out as interleaved 16 bit stereo at 48 kHz; this says
+/// Samples of a frame.
+pub(crate) const CHANNELS: usize = 2;
+
+/// A voice's format as it is handed out. Samples are always handed out as interleaved 16 bit stereo at 48 kHz; this says
 /// that they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SoundFormat {

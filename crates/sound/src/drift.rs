@@ -8,9 +8,9 @@
 //! where packets came late, and most where several did in a row, more is kept for some minutes.
 
 /// What should be left over at the worst moment, at least.
-pub(super) const LEAST_SPARE_MS: f64 = 3.0;
+pub(super) const LEAST_SPARE_MS: f64 = 6.0;
 /// And at most: a stall that is longer is heard.
-const MOST_SPARE_MS: f64 = 60.0;
+const MOST_SPARE_MS: f64 = 100.0;
 /// What a late packet adds to it, times the square of how many were late in a row with it: one alone is concealed and
 /// hardly heard, the last before an underrun nearly was one.
 const SPARE_PER_LATE_MS: f64 = 0.5;

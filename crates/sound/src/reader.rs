@@ -1,5 +1,7 @@
 //! The callback's end of an instance's sound: packets -> decode or conceal -> drift correction.
 
+mod waiting;
+
 use super::drift::{LEAST_SPARE_MS, Steering};
 use super::ring::{Packet, PacketReader};
 use super::stats::{Counters, ReaderStatsHandle, count, set};
@@ -7,11 +9,8 @@ use super::{Bell, CHANNELS, PACKET_FRAMES, RATE_HZ, SoundError, StereoResampler}
 use opus::Channels;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
+use waiting::Waiting;
 
-/// Places for packets that wait: 320 ms of ours.
-const PLACES: u64 = 64;
-/// A packet this far behind is no straggler: the sender began anew.
-const FORGET: u64 = 1000;
 /// Most frames made at once; longer callbacks are served in parts.
 const MAX_PART_FRAMES: usize = 1024;
 /// Longest packet of Opus: 120 ms.
@@ -19,11 +18,13 @@ const MAX_PACKET_FRAMES: usize = 5760;
 /// Shortest one, 2.5 ms; all others are multiples of it.
 const LEAST_PACKET_FRAMES: usize = 120;
 /// What must be there before a stretch of sound begins, besides what is to be spare above the least.
-const START_MS: f64 = 28.0;
+const START_MS: f64 = 24.0;
 /// If that much does not come, what is there is played after this many times its length.
 const START_WAIT: f64 = 2.0;
 /// More than this above the spare is thrown away, down to the start level: a callback that was not called for a while.
 const TOO_MUCH_MS: f64 = 60.0;
+/// What may be there beyond that in the middle of sound, before its beginning is left out.
+const SURPLUS_MS: f64 = 20.0;
 /// Late packets concealed in a row before playing stops.
 const MAX_LATE: u32 = 3;
 /// A pause in the sender's time that is played as it was, at most; a longer one has no meaning for the delay.
@@ -86,16 +87,6 @@ enum Stop {
     Quiet,
     /// In the middle of sound.
     Underrun,
-}
-
-/// Packets by sequence number.
-struct Waiting {
-    places: Box<[Option<Packet>]>,
-    epoch: u32,
-    /// Sequence number, extended to 64 bits, of the packet to play next.
-    next: u64,
-    /// Highest one seen; `None` before the first of a session.
-    newest: Option<u64>,
 }
 
 // === impl Reader ===
@@ -248,6 +239,10 @@ impl Reader {
         if gap_left > frames as i64 / 2 && stored_ms < start_ms + TOO_MUCH_MS / 2.0 {
             return false;
         }
+        if !marker && stored_ms > start_ms + SURPLUS_MS {
+            // A host that stalled catches up. Sound is interrupted already; later it would be once more.
+            self.keep_start();
+        }
         self.phase = Phase::Playing { late: 0 };
         self.steering.restart();
         self.pcm.clear();
@@ -271,11 +266,16 @@ impl Reader {
         set(&counters.drift_ppm, 0.0);
     }
 
-    /// Throws away what is too much.
-    fn skip(&mut self) {
+    /// Throws away all but what a stretch begins with.
+    fn keep_start(&mut self) {
         let keep = (self.start_ms() * f64::from(RATE_HZ) / 1000.0) as u64 / self.packet_frames.max(1) as u64;
         self.pcm.clear();
         self.waiting.keep_newest(keep);
+    }
+
+    /// Throws away what is too much.
+    fn skip(&mut self) {
+        self.keep_start();
         self.steering.restart();
         self.ramp_left = RAMP_FRAMES;
         count(&self.counters().skips);
@@ -340,7 +340,7 @@ impl Reader {
     fn decode(&mut self, packet: &Packet) {
         let begin = self.pcm.len();
         self.decoded_until = packet.timestamp.wrapping_add(packet.frames.into());
-        self.pcm.resize(begin + MAX_PACKET_FRAMES * CHANNELS, 0.0);
+        self.pcm.resize(begin + usize::from(packet.frames).min(MAX_PACKET_FRAMES) * CHANNELS, 0.0);
         match self.opus.decode_float(packet.payload(), &mut self.pcm[begin..], false) {
             Ok(frames) => {
                 self.pcm.truncate(begin + frames * CHANNELS);
@@ -389,106 +389,6 @@ fn ramp_down(interleaved: &mut [f32]) {
 
 impl Phase {
     const SILENT: Self = Self::Silent { ended_at: None, silent_frames: 0, waited_frames: 0 };
-}
-
-// === impl Waiting ===
-
-impl Waiting {
-    fn new() -> Self {
-        Self { places: vec![None; PLACES as usize].into_boxed_slice(), epoch: 0, next: 0, newest: None }
-    }
-
-    fn begin_session(&mut self, epoch: u32) {
-        self.places.fill(None);
-        self.epoch = epoch;
-        self.newest = None;
-    }
-
-    /// Packets from the next to the newest, missing ones too.
-    fn len(&self) -> u64 {
-        self.newest.map_or(0, |newest| (newest + 1).saturating_sub(self.next))
-    }
-
-    /// Takes a packet in; false when its place was played already or is taken.
-    fn put(&mut self, packet: Packet) -> bool {
-        let number = match self.newest {
-            None => {
-                let number = u64::from(packet.sequence) + (1 << 16);
-                self.next = number;
-                number
-            }
-            Some(newest) => newest.wrapping_add_signed(i64::from(packet.sequence.wrapping_sub(newest as u16) as i16)),
-        };
-        if number + FORGET < self.next {
-            self.begin_session(self.epoch);
-            return self.put(packet);
-        }
-        if number < self.next {
-            return false;
-        }
-        self.newest = Some(self.newest.map_or(number, |newest| newest.max(number)));
-        if number >= self.next + PLACES {
-            self.advance_to(number + 1 - PLACES);
-        }
-        let place = &mut self.places[(number % PLACES) as usize];
-        let free = place.is_none();
-        *place = Some(packet);
-        free
-    }
-
-    /// What they sound together; missing ones as long as `missing`.
-    fn frames(&self, missing: usize) -> usize {
-        let frames = |place: &Option<Packet>| place.as_ref().map_or(missing, |packet| packet.frames.into());
-        self.numbers().map(|number| frames(&self.places[(number % PLACES) as usize])).sum()
-    }
-
-    fn advance_to(&mut self, next: u64) {
-        for number in self.next..next.min(self.next + PLACES) {
-            self.places[(number % PLACES) as usize] = None;
-        }
-        self.next = next;
-    }
-
-    fn keep_newest(&mut self, count: u64) {
-        if let Some(newest) = self.newest {
-            let next = (newest + 1).saturating_sub(count);
-            if next > self.next {
-                self.advance_to(next);
-            }
-        }
-    }
-
-    /// The packet to play next, if it is there.
-    fn take(&mut self) -> Option<Packet> {
-        if self.len() == 0 {
-            return None;
-        }
-        let packet = self.places[(self.next % PLACES) as usize].take()?;
-        self.next += 1;
-        Some(packet)
-    }
-
-    fn numbers(&self) -> std::ops::Range<u64> {
-        self.next..self.next + self.len()
-    }
-
-    /// The first packet that is there.
-    fn first(&self) -> Option<&Packet> {
-        self.numbers().find_map(|number| self.places[(number % PLACES) as usize].as_ref())
-    }
-
-    /// Gives up what is missing before the first packet that is there, and ends that have nothing before them.
-    fn skip_to_first(&mut self) -> Option<&Packet> {
-        while self.len() > 0 && self.places[(self.next % PLACES) as usize].as_ref().is_none_or(Packet::is_end) {
-            self.places[(self.next % PLACES) as usize] = None;
-            self.next += 1;
-        }
-        self.first()
-    }
-
-    fn holds_end(&self) -> bool {
-        self.numbers().any(|number| self.places[(number % PLACES) as usize].as_ref().is_some_and(Packet::is_end))
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The listener that QEMU sends its sound to.
 
+use super::halve::Halver;
 use super::{answer_properties, done};
 use crate::shared::Shared;
-use crate::sink::SoundFormat;
+use crate::sink::{CHANNELS, SoundFormat};
 use futures::{FutureExt as _, StreamExt as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,28 +12,50 @@ use zbus::message::Message;
 use zbus::names::MemberName;
 use zbus::{Connection, MessageStream};
 
-/// What the command line asks QEMU for (`out.frequency`, `out.channels`, `out.format`).
-const FORMAT: SoundFormat = SoundFormat { rate_hz: 48_000, channels: 2 };
+/// What sinks are given.
+const FORMAT: SoundFormat = SoundFormat { rate_hz: 48_000, channels: CHANNELS as u8 };
 /// Peers of the bus that listeners of sound are, from this number on; those of the picture begin at 10.
 const FIRST_PEER: u32 = 1_000_000;
 /// A QEMU that ends hangs up too, and is known to have ended by then: its sound is not told to be gone.
 const HANG_UP: Duration = Duration::from_millis(500);
-/// Samples in the longest piece taken at once: one second. QEMU sends 480 to 1024 frames.
+/// Samples in the longest piece taken at once: half a second at least. QEMU sends 480 to 1024 frames.
 const MAX_SAMPLES: usize = 96_000;
 
 /// The voices that are open. However this ends, for the sink they are closed then.
 struct Voices {
     shared: Arc<Shared>,
-    /// Each with whether its format is the one that sinks know.
-    open: BTreeMap<u64, bool>,
+    open: BTreeMap<u64, Voice>,
+}
+
+/// How a voice becomes what sinks are given.
+enum Voice {
+    /// It is that.
+    Same,
+    /// Its rate is halved.
+    Halved(Halver),
+    /// It cannot: it is not heard.
+    Foreign,
+}
+
+impl Voice {
+    fn is_heard(&self) -> bool {
+        !matches!(self, Self::Foreign)
+    }
 }
 
 impl Drop for Voices {
     fn drop(&mut self) {
-        for voice in self.open.iter().filter(|(_, usable)| **usable).map(|(voice, _)| *voice) {
+        for voice in self.open.iter().filter(|(_, voice)| voice.is_heard()).map(|(id, _)| *id) {
             self.shared.sound(|sink| sink.closed(voice));
         }
     }
+}
+
+/// A piece of sound, as told and as handed out; kept, so that none is allocated for each.
+#[derive(Default)]
+struct Samples {
+    told: Vec<i16>,
+    halved: Vec<i16>,
 }
 
 /// Registers a listener of the sound with QEMU, which has the one before on its list until it has seen its end.
@@ -80,7 +103,7 @@ pub(super) async fn keep(bus: Connection, first: MessageStream, shared: Arc<Shar
 async fn serve(mut messages: MessageStream, shared: Arc<Shared>) {
     let connection = Connection::from(&messages);
     let mut voices = Voices { shared, open: BTreeMap::new() };
-    let mut samples = Vec::with_capacity(2048);
+    let mut samples = Samples::default();
     while let Some(message) = messages.next().await {
         let handled = match &message {
             Ok(message) => take(&connection, message, &mut voices, &mut samples).await,
@@ -96,7 +119,7 @@ async fn take(
     connection: &Connection,
     message: &Message,
     voices: &mut Voices,
-    samples: &mut Vec<i16>,
+    samples: &mut Samples,
 ) -> zbus::Result<()> {
     if answer_properties(connection, message, &[]).await? {
         return Ok(());
@@ -107,35 +130,46 @@ async fn take(
     match header.member().map(MemberName::as_str) {
         Some("Write") => {
             let (voice, bytes): (u64, &[u8]) = body.deserialize()?;
-            if open.get(&voice) == Some(&true) {
-                samples.clear();
-                let pairs = bytes.chunks_exact(2).take(MAX_SAMPLES);
-                samples.extend(pairs.map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
-                shared.sound(|sink| sink.samples(voice, samples));
+            let Samples { told, halved } = samples;
+            told.clear();
+            told.extend(bytes.chunks_exact(2).take(MAX_SAMPLES).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
+            match open.get_mut(&voice) {
+                Some(Voice::Same) => shared.sound(|sink| sink.samples(voice, told)),
+                Some(Voice::Halved(halver)) => {
+                    halved.clear();
+                    halver.push(told, halved);
+                    shared.sound(|sink| sink.samples(voice, halved));
+                }
+                Some(Voice::Foreign) | None => {}
             }
         }
         Some("Init") => {
             let init: (u64, u8, bool, bool, u32, u8, u32, u32, bool) = body.deserialize()?;
             let (voice, bits, signed, float, rate_hz, channels, _, _, big_endian) = init;
-            let usable = (bits, signed, float, big_endian) == (16, true, false, false)
-                && SoundFormat { rate_hz, channels } == FORMAT;
-            if !usable {
+            let is_whole = (bits, signed, float, big_endian, channels) == (16, true, false, false, FORMAT.channels);
+            let how = match rate_hz {
+                rate if is_whole && rate == FORMAT.rate_hz => Voice::Same,
+                rate if is_whole && rate == 2 * FORMAT.rate_hz => Voice::Halved(Halver::new()),
+                _ => Voice::Foreign,
+            };
+            let is_heard = how.is_heard();
+            if !is_heard {
                 tracing::warn!(voice, bits, signed, float, rate_hz, channels, "sound: a voice in a foreign format");
             }
-            open.insert(voice, usable);
-            if usable {
+            open.insert(voice, how);
+            if is_heard {
                 shared.sound(|sink| sink.opened(voice, FORMAT));
             }
         }
         Some("SetEnabled") => {
             let (voice, enabled): (u64, bool) = body.deserialize()?;
-            if open.get(&voice) == Some(&true) {
+            if open.get(&voice).is_some_and(Voice::is_heard) {
                 shared.sound(|sink| sink.enabled(voice, enabled));
             }
         }
         Some("Fini") => {
             let voice: u64 = body.deserialize()?;
-            if open.remove(&voice) == Some(true) {
+            if open.remove(&voice).is_some_and(|voice| voice.is_heard()) {
                 shared.sound(|sink| sink.closed(voice));
             }
         }

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Frames a callback is asked to be: 5 ms, since a sample is as late as its callback is long. It is always asked for, since PulseAudio's own choice is 2 s.
-pub(super) const CALLBACK_FRAMES: FrameCount = 240;
+/// Frames a callback is asked to be: 10 ms. It is always asked for, since PulseAudio's own choice is 2 s. Half of it costs
+/// nearly twice the time.
+pub(super) const CALLBACK_FRAMES: FrameCount = 480;
 /// What is asked for at most, where a sound server leaves out callbacks: 40 ms.
 pub(super) const MOST_CALLBACK_FRAMES: FrameCount = 1920;
 /// How long building a stream may take.
