@@ -16,7 +16,7 @@ const OPEN_FILES: u64 = 16_384;
 /// Arguments of the control plane. Flags win over the environment, the environment over the defaults.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ControlArgs {
-    /// File that lists the agents: an array of {id, name?, agent (URL), token_file?}; changes of it are followed
+    /// File that lists the agents: an array of {id, name?, agent (URL), token_file?, supervised? (who ends it is sure that somebody starts it again)}; changes of it are followed
     #[arg(long, value_name = "FILE", env = "LOCO_INSTANCES_FILE")]
     instances: PathBuf,
 

@@ -38,6 +38,17 @@ pub(crate) async fn run(hub: Hub, metrics: Metrics, stop: CancellationToken) {
     run_with(Arc::new(hub), events, store, metrics, breakers, stop).await;
 }
 
+/// The alerts that last and that an event told of, oldest first: for those who were not there when it did.
+pub(crate) fn lasting(store: &Store) -> Vec<Alert> {
+    let mut alerts = store.alerts(usize::MAX);
+    alerts.retain(|alert| {
+        let title = &alert.title;
+        alert.ended_at_ms.is_none() && !rules::has_no_end(title) && !rules::is_told_by_attempts(title)
+    });
+    alerts.reverse();
+    alerts
+}
+
 async fn run_with(
     watched: Arc<dyn Watched>,
     events: EventLog,

@@ -119,6 +119,7 @@ fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(config::get_checks_config, config::set_checks_config))
         .routes(routes!(config::get_alerts_config, config::set_alerts_config))
         .routes(routes!(config::get_use_config, config::set_use_config))
+        .routes(routes!(config::get_limits_config, config::set_limits_config))
         .routes(routes!(session::log_in))
         .routes(routes!(session::log_out))
         .routes(routes!(health::health))

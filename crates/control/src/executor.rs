@@ -111,8 +111,8 @@ async fn order(attempt: Attempt, client: &Client, agent: &str, breaker: &Breaker
         match answer {
             Ok(answer) => return answered(attempt, &answer),
             Err(error) => {
-                why = if error.is_timeout() { "timed out".to_owned() } else { "cannot be reached".to_owned() };
-                tracing::warn!(id = %attempt.instance_id, attempt = attempt.id, number, "the agent {why}");
+                why = if error.is_timeout() { "its agent timed out" } else { "its agent cannot be reached" }.to_owned();
+                tracing::warn!(id = %attempt.instance_id, attempt = attempt.id, number, "{why}");
             }
         }
         if number < TRIES {
@@ -120,7 +120,7 @@ async fn order(attempt: Attempt, client: &Client, agent: &str, breaker: &Breaker
             pause *= 2;
         }
     }
-    failed(attempt, Ended::NotGiven, Outcome::Failed, format!("the order could not be given: its agent {why}"))
+    failed(attempt, Ended::NotGiven, Outcome::Failed, format!("the order could not be given: {why}"))
 }
 
 /// An answer that arrived whole.

@@ -1,4 +1,6 @@
-//! Provider `static`: agents that someone else runs, listed in a file. The file is watched; a change of it, also by
+//! Provider `static`: agents that someone else runs, listed in a file: an array of `{"id", "name"?, "agent" (its URL),
+//! "token_file"?, "supervised"?}`. An agent is ended only where its entry says `"supervised": true`: that something (systemd,
+//! a container's restart policy) starts it again when it ends; else nobody would. The file is watched; a change of it, also by
 //! replacement, is told within a moment. A file that cannot be read changes nothing but how old the list is.
 
 mod parse;
@@ -236,7 +238,9 @@ fn resolve(list: &mut List, folder: &Path) -> BTreeMap<InstanceId, Found> {
         }
         let name = entry.name.unwrap_or_else(|| entry.id.display_name());
         let agent = Some(entry.agent);
-        found.insert(entry.id, Found { name, agent, phase: Phase::Up, token_file, ..Found::new(entry.id) });
+        let supervised = entry.supervised;
+        let one = Found { name, agent, phase: Phase::Up, token_file, supervised, ..Found::new(entry.id) };
+        found.insert(entry.id, one);
     }
     list.refused.sort_by_key(|refused| refused.line.unwrap_or(usize::MAX));
     found

@@ -69,12 +69,20 @@ pub(crate) struct Shared {
     pub(crate) hand: Arc<dyn Hand>,
     pub(crate) store: Store,
     pub(crate) breakers: Breakers,
-    discovery: Mutex<DiscoveryInfo>,
+    discovery: Mutex<Discovery>,
     known: RwLock<BTreeMap<InstanceId, Arc<Known>>>,
     reach: watch::Sender<u64>,
     commands: mpsc::Sender<Command>,
     /// Whether it may repair by itself at all.
     recover: bool,
+}
+
+/// How finding instances goes.
+#[derive(Default)]
+struct Discovery {
+    info: DiscoveryInfo,
+    /// What the last event of it said, times left out; `None` before the first.
+    told: Option<DiscoveryInfo>,
 }
 
 /// The way to an agent, whether it answers or not.
@@ -139,14 +147,17 @@ impl Hub {
         let known = instances.subscribe();
         let usage = Usage::new(instances.subscribe(), store.clone());
         let told = usage.clone();
+        let remembered = store.clone();
         // Milliseconds with room for a thousand events each: a later run begins higher.
         let events = EventLog::new(unix_ms().saturating_mul(1_000), move || {
             let instances = known.borrow().all.values().cloned().collect();
-            vec![
+            let mut whole = vec![
                 Event::Instances { instances },
                 Event::Active { active: told.active() },
                 Event::Viewers { viewers: told.viewers() },
-            ]
+            ];
+            whole.extend(crate::alerts::lasting(&remembered).into_iter().map(|alert| Event::Alert { alert }));
+            whole
         });
         usage.tell(events.clone());
         let (commands, orders) = mpsc::channel(WAITING_COMMANDS);
@@ -158,7 +169,7 @@ impl Hub {
             hand,
             store,
             breakers,
-            discovery: Mutex::new(DiscoveryInfo::default()),
+            discovery: Mutex::new(Discovery::default()),
             known: RwLock::new(BTreeMap::new()),
             reach: watch::Sender::new(0),
             commands,
@@ -199,15 +210,23 @@ impl Hub {
     /// How finding instances goes.
     #[must_use]
     pub fn discovery(&self) -> DiscoveryInfo {
-        let mut info = self.shared.discovery.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut info = self.shared.discovery.lock().unwrap_or_else(PoisonError::into_inner).info.clone();
         info.instances = self.shared.instances.borrow().all.len();
         info.age_ms = info.updated_at_ms.map(|at| unix_ms().saturating_sub(at));
         info
     }
 
     pub(crate) fn set_discovery(&self, info: DiscoveryInfo) {
-        *self.shared.discovery.lock().unwrap_or_else(PoisonError::into_inner) = info;
-        self.shared.events.push(Event::Discovery { info: self.discovery() });
+        self.shared.discovery.lock().unwrap_or_else(PoisonError::into_inner).info = info;
+        let info = self.discovery();
+        // That it was looked again is no news: only what was found.
+        let said = DiscoveryInfo { updated_at_ms: None, age_ms: None, ..info.clone() };
+        let mut known = self.shared.discovery.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.told.as_ref() != Some(&said) {
+            known.told = Some(said);
+            drop(known);
+            self.shared.events.push(Event::Discovery { info });
+        }
     }
 
     /// Looks for instances now.

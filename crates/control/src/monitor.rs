@@ -1,10 +1,12 @@
 //! Follows one agent's events for as long as it is asked to.
 
 use crate::breaker::{Breaker, BreakerSettings};
+use crate::hub::unix_ms;
 use futures::StreamExt as _;
 use loco_http::{Client, ClientError};
 use loco_model::InstanceId;
 use loco_model::report::HealthReport;
+use loco_model::time::Utc;
 use rand::Rng as _;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -80,9 +82,13 @@ pub(crate) async fn follow(
                         }
                         Err(error) => break format!("its report cannot be read: {error}"),
                     },
-                    Ok(Some(Err(error))) => break short(&error),
+                    // With the time: the words stay, and what they say must stay true.
+                    Ok(Some(Err(error))) => break format!("{} at {}", short(&error), Utc::of_ms(unix_ms()).clock()),
                     Ok(None) => break "it closed the connection".to_owned(),
-                    Err(_) => break format!("no report for {} s", LONGEST_GAP.as_secs()),
+                    Err(_) => {
+                        let clock = Utc::of_ms(unix_ms()).clock();
+                        break format!("no report for {} s at {clock}", LONGEST_GAP.as_secs());
+                    }
                 }
             },
             Err(error) => short(&error),

@@ -207,7 +207,11 @@ impl Policy {
     /// Somebody else made an attempt lately: it has its time to settle too, and is not made again.
     pub fn foreign(&mut self, now: Duration, action: Remedy) {
         self.tried.push(action);
-        let until = now + settling_time(action);
+        self.leave(now + settling_time(action));
+    }
+
+    /// Somebody else is at it until then, or what they did settles: nothing is begun before.
+    pub fn leave(&mut self, until: Duration) {
         match self.stage {
             Stage::Watching => self.stage = Stage::Resting { until, why: Rest::Breath },
             Stage::Resting { until: before, why: Rest::Breath } => {

@@ -44,6 +44,8 @@ pub struct Found {
     pub agent_starts: Option<u32>,
     /// File with the token that its agent asks for; `None`: the control plane's own token file.
     pub token_file: Option<PathBuf>,
+    /// Whether somebody starts its agent again when that ends.
+    pub supervised: bool,
     /// Its place in a cluster; `None` elsewhere.
     pub kubernetes: Option<KubernetesPlace>,
     /// Since when what is said here is out of date, in milliseconds since 1970 UTC; `None` while it is not.
@@ -53,7 +55,7 @@ pub struct Found {
 // === impl Found ===
 
 impl Found {
-    /// An instance whose agent is not known yet.
+    /// An instance whose agent is not known yet, and has no owner that is known of.
     #[must_use]
     pub fn new(id: InstanceId) -> Self {
         Self {
@@ -63,6 +65,7 @@ impl Found {
             phase: Phase::Starting,
             agent_starts: None,
             token_file: None,
+            supervised: false,
             kubernetes: None,
             stale_since_ms: None,
         }

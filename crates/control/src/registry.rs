@@ -85,7 +85,7 @@ impl Registry {
         let registry = Self {
             begun: Instant::now(),
             haste: 1,
-            limits: Limits::default(),
+            limits: store.settings(),
             entries: BTreeMap::new(),
             uses: hub.usage().uses(),
             automatic: hub.repairs_by_itself(),
@@ -145,6 +145,7 @@ impl Registry {
                 Ok(()) = config.changed() => {
                     config.mark_unchanged();
                     self.automatic = self.hub.repairs_by_itself();
+                    self.limits = self.store.settings();
                     self.evaluate_all();
                 }
                 Some(ended) = self.followers.join_next() => match ended {
@@ -207,7 +208,10 @@ impl Registry {
                 self.followers.spawn(follow(client, agent, id, self.generations, breaker, self.heard.clone()))
             });
         }
-        entry.found = found;
+        if let Some(alert) = entry.is_found(found, unix_ms()) {
+            // Only remembered: who follows the events saw it end and come back.
+            self.store.put_alert(&alert);
+        }
         self.evaluate(id);
     }
 
@@ -298,7 +302,8 @@ impl Registry {
             let given_now = self.clock(now);
             let (automatic, can_restart) = (self.automatic, self.hub.shared().hand.can_restart());
             let Some(entry) = self.entries.get_mut(&id) else { return };
-            let verdict = entry.verdict(now, &sessions, &self.limits);
+            let believed = entry.believed(now, sessions.clone());
+            let verdict = entry.verdict(now, &believed, &self.limits);
             entry.was_live |= verdict.state == InstanceState::Live;
             let reachable = entry.link == Link::Well;
             let given = Given { now: given_now, verdict: &verdict, automatic, reachable, can_restart };

@@ -334,7 +334,7 @@ async fn configurations_are_typed_and_kept() {
     let set = put("use", json!({"maxFps": 5})).send().await.expect("answer").json::<Value>().await.expect("JSON");
     assert_eq!(set["maxFps"], 5);
     assert_eq!(fixture.get("/api/config/use").await, set);
-    for name in ["recovery", "history", "checks", "alerts", "use"] {
+    for name in ["recovery", "history", "checks", "alerts", "use", "limits"] {
         assert!(fixture.get(&format!("/api/config/{name}")).await.is_object(), "{name}");
         let (status, detail) = fixture.refused(put(name, json!({"surplus": 1}))).await;
         assert!(status == 422 && detail.contains("surplus"), "{name}: {detail}");

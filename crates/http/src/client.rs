@@ -244,11 +244,56 @@ async fn bounded_body(mut response: Response, url: &str, max_bytes: usize) -> Re
     }
 }
 
-/// The deepest cause: "Connection refused" says more than "error sending request".
+/// The deepest cause, in words for a person: "nobody listens there" says more than "error sending request". What it was to
+/// the system is logged.
 fn deepest(error: &reqwest::Error) -> String {
-    let mut deepest: &dyn std::error::Error = error;
+    use std::io::ErrorKind as Kind;
+    let mut deepest: &(dyn std::error::Error + 'static) = error;
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    if error.is_timeout() { "timed out".to_owned() } else { deepest.to_string() }
+    tracing::debug!(%deepest, "a request failed");
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    match deepest.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+        Some(Kind::ConnectionRefused) => "nobody listens there".to_owned(),
+        Some(Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe) => {
+            "it closed the connection".to_owned()
+        }
+        _ => plain(&deepest.to_string()),
+    }
+}
+
+/// Without the system's number of the error, which says nothing to a person.
+fn plain(text: &str) -> String {
+    text.split_once(" (os error").map_or(text, |(words, _)| words).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn reasons_are_words_for_a_person() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let read = stream.read(&mut [0; 4096]).await.expect("a request");
+            assert_ne!(read, 0);
+            // A stream that ends in the middle, as one does whose server is killed.
+            let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream.write_all(head).await.expect("sent");
+        });
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let cut = http.get(&url).send().await.expect("a head").bytes().await.expect_err("it is cut");
+        server.await.expect("it served");
+        assert_eq!(deepest(&cut), "it closed the connection");
+        let refused = http.get(&url).send().await.expect_err("nobody listens any more");
+        assert_eq!(deepest(&refused), "nobody listens there");
+        assert_eq!(plain("No route to host (os error 113)"), "No route to host");
+        assert_eq!(plain("no such name"), "no such name");
+    }
 }

@@ -204,7 +204,10 @@ fn underruns_over_time(stall_secs: f64) -> Vec<u64> {
 #[test]
 fn a_long_stall_interrupts_once() {
     let underruns = underruns_over_time(0.3);
-    assert!(underruns.iter().all(|count| (1..=3).contains(count)), "one for each, nothing skipped besides: {underruns:?}");
+    assert!(
+        underruns.iter().all(|count| (1..=3).contains(count)),
+        "one for each, nothing skipped besides: {underruns:?}"
+    );
 }
 
 #[test]

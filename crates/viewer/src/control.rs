@@ -126,7 +126,7 @@ pub async fn follow(client: Client, api: String, tell: impl Fn(Update)) {
                             }
                             Err(error) => tracing::warn!(%error, name = event.name, "an event of no known kind"),
                         },
-                        Err(error) => reason = error.to_string(),
+                        Err(error) => reason = why(&error),
                     }
                 }
                 reason
@@ -135,7 +135,7 @@ pub async fn follow(client: Client, api: String, tell: impl Fn(Update)) {
                 tell(Update::Refused { status: status.as_u16() });
                 return;
             }
-            Err(error) => error.to_string(),
+            Err(error) => why(&error),
         };
         tracing::debug!(reason, ?wait, "control plane lost");
         tell(Update::Lost { reason });
@@ -143,6 +143,16 @@ pub async fn follow(client: Client, api: String, tell: impl Fn(Update)) {
         let jitter = f64::from(std::process::id().wrapping_mul(2_654_435_761) >> 16 & 0xffff) / 65536.0;
         tokio::time::sleep(wait.mul_f64(0.5 + 0.5 * jitter)).await;
         wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+/// Why it is lost, in words for a person: without the address, which is shown beside it.
+fn why(error: &ClientError) -> String {
+    match error {
+        ClientError::Unreachable { reason, .. } => reason.clone(),
+        ClientError::Refused { status, detail: None, .. } => format!("it refuses: {status}"),
+        ClientError::Refused { status, detail: Some(detail), .. } => format!("it refuses: {status}: {detail}"),
+        ClientError::Unexpected { reason, .. } => format!("its answer makes no sense: {reason}"),
     }
 }
 
@@ -177,6 +187,21 @@ mod tests {
         }
         assert_eq!(place("http://127.0.0.1:3001"), "this computer");
         assert_eq!(place("https://loco.example/base"), "loco.example");
+    }
+
+    #[tokio::test]
+    async fn a_plane_that_is_gone_is_told_without_its_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "not-a-secret-of-anyone\n").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let client = Client::new(open_token(&path).unwrap()).unwrap();
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let following = tokio::spawn(follow(client, "http://127.0.0.1:1".into(), move |update| {
+            let _ = told.send(update);
+        }));
+        assert_eq!(heard.recv().await, Some(Update::Lost { reason: "nobody listens there".into() }));
+        following.abort();
     }
 
     #[test]

@@ -243,7 +243,8 @@ impl Drop for SimulatedAgent {
     }
 }
 
-/// Writes the list of instances that `loco control --instances` reads, whole or not at all, as editors do.
+/// Writes the list of instances that `loco control --instances` reads, whole or not at all, as editors do. Each has an
+/// owner: a simulated agent that is ended comes back by itself.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -254,7 +255,7 @@ pub fn write_instances<'a>(
 ) -> Result<()> {
     let entries: Vec<serde_json::Value> = agents
         .into_iter()
-        .map(|(id, agent)| serde_json::json!({"id": id, "agent": agent, "token_file": token_file}))
+        .map(|(id, agent)| serde_json::json!({"id": id, "agent": agent, "token_file": token_file, "supervised": true}))
         .collect();
     let unfinished = file.with_extension("unfinished");
     std::fs::write(&unfinished, serde_json::to_vec_pretty(&entries)?)

@@ -2,7 +2,8 @@
 
 use super::connect::ConnectArgs;
 use super::out;
-use loco_model::api::{Alert, Severity};
+use super::status::refusals;
+use loco_model::api::{Alert, DiscoveryInfo, Severity};
 use std::process::ExitCode;
 
 /// Arguments of `loco alerts`.
@@ -17,13 +18,18 @@ pub(super) async fn run(args: &AlertsArgs) -> anyhow::Result<ExitCode> {
     let alerts: Vec<Alert> = connection.get("/api/alerts").await?;
     if args.connect.json {
         out::json(&alerts)?;
-    } else if alerts.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if alerts.is_empty() {
         out::line("no alerts")?;
     } else {
         let now = out::now_ms();
         let rows: Vec<_> = alerts.iter().map(|alert| row(alert, now)).collect();
         out::print_table(&["SINCE", "UNTIL", "SEVERITY", "INSTANCE", "WHAT"], &rows)?;
     }
+    // No alert, since the others are used: but whoever asks what is wrong wants to know of them.
+    let discovery: Option<DiscoveryInfo> = connection.get_if_known("/api/instances/discovery-info").await?;
+    refusals(discovery.as_ref()).iter().try_for_each(|text| out::line(text))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,9 +4,10 @@ use super::connect::{ConnectArgs, Go, event};
 use super::out;
 use loco_model::InstanceId;
 use loco_model::api::{Event, Instance};
+use loco_model::recovery::Outcome;
 use loco_viewer::scene::words;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 /// Arguments of `loco events`.
@@ -40,6 +41,11 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
 #[derive(Default)]
 struct Known {
     instances: BTreeMap<InstanceId, Instance>,
+    /// What was said last of each attempt whose end was not told yet.
+    attempts: BTreeMap<String, String>,
+    /// Those that last: they are told again to whoever begins anew.
+    alerts: BTreeSet<String>,
+    discovery: String,
     viewers: Vec<String>,
 }
 
@@ -63,11 +69,24 @@ impl Known {
                 vec![format!("{name} is gone")]
             }
             Event::Attempt { attempt } => {
-                vec![words::attempt(&name(self, attempt.instance_id), &attempt).1]
+                let line = words::attempt(&name(self, attempt.instance_id), &attempt).1;
+                // One that begins is published by whoever orders it, and again as the agent tells of it.
+                let told = if attempt.outcome == Outcome::Running {
+                    self.attempts.insert(attempt.id, line.clone())
+                } else {
+                    self.attempts.remove(&attempt.id)
+                };
+                if told.as_ref() == Some(&line) { Vec::new() } else { vec![line] }
             }
             Event::Alert { alert } => {
+                let is_over = alert.ended_at_ms.is_some();
+                if is_over {
+                    self.alerts.remove(&alert.id);
+                } else if !self.alerts.insert(alert.id.clone()) {
+                    return Vec::new();
+                }
                 let place = alert.instance_id.map(|id| format!("{}: ", name(self, id))).unwrap_or_default();
-                let begun = if alert.ended_at_ms.is_some() { "over" } else { "alert" };
+                let begun = if is_over { "over" } else { "alert" };
                 let detail = alert.detail.map(|detail| format!(": {detail}")).unwrap_or_default();
                 vec![format!("{begun}: {place}{}{detail}", alert.title)]
             }
@@ -85,9 +104,17 @@ impl Known {
                 line.into_iter().collect()
             }
             Event::Discovery { info } => {
-                let stale = if info.stale_since_ms.is_some() { ", stale" } else { "" };
+                // The last error is known for as long as the process lives: it is news only while it is what is wrong.
                 let error = info.last_error.map(|error| format!(": {error}")).unwrap_or_default();
-                vec![format!("discovery ({}): {} instances{stale}{error}", info.mode, info.instances)]
+                let stale = info.stale_since_ms.map(|_| format!(", stale{error}")).unwrap_or_default();
+                let refused = info.refused.iter().map(|entry| format!("; {}", super::status::refused(entry)));
+                let refused: String = refused.collect();
+                let line = format!("discovery ({}): {} instances{stale}{refused}", info.mode, info.instances);
+                if line == self.discovery {
+                    return Vec::new();
+                }
+                self.discovery.clone_from(&line);
+                vec![line]
             }
         }
     }
@@ -110,6 +137,9 @@ impl Known {
 mod tests {
     use super::*;
     use loco_model::InstanceState;
+    use loco_model::api::{Alert, DiscoveryInfo, RefusedEntry, Severity};
+    use loco_model::failure::{FailureClass, Remedy};
+    use loco_model::recovery::{Attempt, Initiator};
 
     #[test]
     fn only_what_is_new_is_a_line() {
@@ -125,5 +155,58 @@ mod tests {
         assert_eq!(known.lines(Event::Instance { instance: Box::new(failed) }), ["Loco 2 is failed: no disk"]);
         assert_eq!(known.lines(Event::Instances { instances: vec![] }), ["Loco 2 is gone"]);
         assert_eq!(known.lines(Event::Active { active: vec![id] }), ["active: Loco 2"]);
+    }
+
+    #[test]
+    fn an_attempt_is_told_when_it_begins_and_when_it_ends() {
+        let id = InstanceId::try_new(1).expect("index");
+        let running = Attempt::begun("a", id, 1, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent);
+        let mut known = Known::default();
+        let mut tell = |attempt: &Attempt| known.lines(Event::Attempt { attempt: attempt.clone() });
+        assert_eq!(tell(&running), ["Loco 2: restarting QEMU"]);
+        assert_eq!(tell(&Attempt { evidence: Some("a".into()), ..running.clone() }), [""; 0], "it says the same");
+        let why = Attempt { reason: Some("no picture".into()), ..running.clone() };
+        assert_eq!(tell(&why), ["Loco 2: restarting QEMU (no picture)"]);
+        let over = Attempt { outcome: Outcome::Repaired, ..why };
+        assert_eq!(tell(&over), ["Loco 2 is well again: QEMU was restarted"]);
+        assert_eq!(tell(&Attempt { id: "b".into(), ..running }), ["Loco 2: restarting QEMU"], "another one");
+    }
+
+    #[test]
+    fn an_alert_is_told_when_it_begins_and_when_it_ends() {
+        let lasts = Alert {
+            id: "a".into(),
+            at_ms: 1,
+            ended_at_ms: None,
+            severity: Severity::Warning,
+            instance_id: None,
+            title: "the disk is full".into(),
+            detail: None,
+        };
+        let mut known = Known::default();
+        let mut tell = |alert: &Alert| known.lines(Event::Alert { alert: alert.clone() });
+        assert_eq!(tell(&lasts), ["alert: the disk is full"]);
+        assert_eq!(tell(&lasts), [""; 0], "after a reconnection nothing is new");
+        assert_eq!(tell(&Alert { ended_at_ms: Some(2), ..lasts.clone() }), ["over: the disk is full"]);
+        assert_eq!(tell(&Alert { id: "b".into(), ..lasts }), ["alert: the disk is full"], "another one");
+    }
+
+    #[test]
+    fn an_error_of_discovery_is_told_while_the_list_is_stale() {
+        let mut known = Known::default();
+        let well = DiscoveryInfo { mode: "static".into(), instances: 2, ..DiscoveryInfo::default() };
+        let stale = DiscoveryInfo { stale_since_ms: Some(1), last_error: Some("not closed".into()), ..well.clone() };
+        let again = DiscoveryInfo { stale_since_ms: None, ..stale.clone() };
+        let entry = RefusedEntry { line: Some(3), reason: "no agent".into() };
+        let refused = DiscoveryInfo { refused: vec![entry], ..again.clone() };
+        for (info, lines) in [
+            (well, &["discovery (static): 2 instances"][..]),
+            (stale, &["discovery (static): 2 instances, stale: not closed"]),
+            (again.clone(), &["discovery (static): 2 instances"]),
+            (again, &[]),
+            (refused, &["discovery (static): 2 instances; line 3 is refused: no agent"]),
+        ] {
+            assert_eq!(known.lines(Event::Discovery { info }), lines);
+        }
     }
 }

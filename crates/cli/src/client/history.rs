@@ -5,6 +5,7 @@ use super::out;
 use loco_model::InstanceId;
 use loco_model::api::{History, RecoveryStatus, Trend};
 use loco_model::recovery::{Attempt, Initiator, Outcome};
+use loco_viewer::scene::words::AFTERWARDS;
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -110,7 +111,6 @@ fn row(attempt: &Attempt, now: u64) -> Vec<String> {
         Outcome::Failed => "failed",
         Outcome::Refused => "refused",
     };
-    let why = [attempt.reason.as_deref(), attempt.detail.as_deref()].into_iter().flatten().collect::<Vec<_>>();
     vec![
         out::moment(attempt.started_at_ms, now),
         out::or_dash(took.map(|ms| format!("{:.1} s", ms as f64 / 1_000.0))),
@@ -119,8 +119,17 @@ fn row(attempt: &Attempt, now: u64) -> Vec<String> {
         out::plain(&by),
         format!("{result}{}", if attempt.is_override { " (override)" } else { "" }),
         out::or_dash(attempt.evidence.as_deref().map(out::plain)),
-        out::plain(&why.join("; ")),
+        out::plain(&why(attempt)),
     ]
+}
+
+/// Why it was made, and what came of it. What was wrong before and is wrong still is told once.
+fn why(attempt: &Attempt) -> String {
+    let detail = attempt.detail.as_deref().map(|detail| match (&attempt.reason, detail.split_once(AFTERWARDS)) {
+        (Some(reason), Some((before, still))) if reason == still => format!("{before}{AFTERWARDS}the same"),
+        _ => detail.to_owned(),
+    });
+    attempt.reason.iter().cloned().chain(detail).collect::<Vec<_>>().join("; ")
 }
 
 /// As many digits as tell something.
@@ -159,6 +168,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loco_model::failure::{FailureClass, Remedy};
 
     #[test]
     fn times() {
@@ -167,6 +177,23 @@ mod tests {
         }
         for bad in ["", "h", "2", "-1h", "0s", "2 h", "1w", "99999999999999999999d", "9999999d", "2ü"] {
             assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_still_is_told_once() {
+        let id = InstanceId::try_new(1).expect("index");
+        let begun = Attempt::begun("a", id, 1, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent);
+        for (reason, detail, want) in [
+            (None, None, ""),
+            (Some("no picture"), None, "no picture"),
+            (Some("no picture"), Some("no disk"), "no picture; no disk"),
+            (Some("no picture"), Some("afterwards: no picture"), "no picture; afterwards: the same"),
+            (Some("no picture"), Some("it runs; afterwards: no picture"), "no picture; it runs; afterwards: the same"),
+            (Some("no picture"), Some("afterwards: no sound"), "no picture; afterwards: no sound"),
+        ] {
+            let (reason, detail) = (reason.map(str::to_owned), detail.map(str::to_owned));
+            assert_eq!(why(&Attempt { reason, detail, ..begun.clone() }), want);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::connect::{ConnectArgs, Connection, Go, event};
 use super::out;
 use loco_model::InstanceId;
-use loco_model::api::{DiscoveryInfo, Event, Instance, InstanceHealth};
+use loco_model::api::{DiscoveryInfo, Event, Instance, InstanceHealth, RefusedEntry};
 use loco_model::failure::FailureClass;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -58,7 +58,20 @@ async fn show(connection: &Connection, args: &StatusArgs) -> anyhow::Result<()> 
         return out::json(&status);
     }
     out::line(&head(&connection.api, &status))?;
-    out::print_table(HEADS, &status.rows())
+    out::print_table(HEADS, &status.rows())?;
+    refusals(status.discovery.as_ref()).iter().try_for_each(|text| out::line(text))
+}
+
+/// What stands below a table: each entry of the list that is refused.
+pub(super) fn refusals(discovery: Option<&DiscoveryInfo>) -> Vec<String> {
+    let entries = discovery.into_iter().flat_map(|info| &info.refused);
+    entries.map(|entry| out::plain(&format!("not in the list: {}", refused(entry)))).collect()
+}
+
+/// An entry that is refused: where, and why.
+pub(super) fn refused(entry: &RefusedEntry) -> String {
+    let place = entry.line.map_or_else(|| "an entry".to_owned(), |line| format!("line {line}"));
+    format!("{place} is refused: {}", entry.reason)
 }
 
 const HEADS: &[&str] = &["#", "NAME", "STATE", "FAULT", "FPS", "QEMU CPU", "REPAIRS LEFT", "USED BY", "WHY"];
@@ -145,5 +158,15 @@ mod tests {
         let want = ["#4", "Loco 4", "degraded", "qemu", "–", "–", "2", "ada@desk (input)", "9 fps"];
         assert_eq!(status.rows(), [want.map(str::to_owned).to_vec()]);
         assert_eq!(head("http://h", &status), "http://h · 1 degraded");
+    }
+
+    #[test]
+    fn refused_entries_are_named() {
+        let entry = |line, reason: &str| RefusedEntry { line, reason: reason.into() };
+        let refused = vec![entry(Some(3), "no agent"), entry(None, "twice\n")];
+        let info = DiscoveryInfo { refused, ..DiscoveryInfo::default() };
+        let want = ["not in the list: line 3 is refused: no agent", "not in the list: an entry is refused: twice·"];
+        assert_eq!(refusals(Some(&info)), want);
+        assert_eq!(refusals(None), [""; 0]);
     }
 }

@@ -75,6 +75,8 @@ pub(super) fn of(event: &Event, known: &BTreeSet<InstanceId>) -> Vec<Change> {
                 Outcome::Running => Vec::new(),
                 // Nothing was tried.
                 Outcome::Failed if is_yielded(attempt) => Vec::new(),
+                // Nothing was wrong when a person ordered it: there was nothing to recover from.
+                Outcome::InVain | Outcome::Failed if attempt.class == FailureClass::None => Vec::new(),
                 Outcome::Repaired => vec![end(RECOVERY_IN_VAIN, id), end(LIMIT_REACHED, id)],
                 Outcome::InVain | Outcome::Failed => begin(Severity::Warning, RECOVERY_IN_VAIN),
                 Outcome::Refused => begin(Severity::Critical, LIMIT_REACHED),

@@ -77,7 +77,8 @@ fn each_situation_has_its_alert_once() {
     let all = |states: &[(usize, InstanceState)]| Event::Instances {
         instances: states.iter().map(|(index, state)| instance(*index, *state)).collect(),
     };
-    let table: [(&str, Vec<Event>, &str); 10] = [
+    let by_hand = |outcome| Event::Attempt { attempt: Attempt { class: FailureClass::None, ..attempt(outcome) } };
+    let table: [(&str, Vec<Event>, &str); 11] = [
         (
             "fails and is well again",
             vec![one(0, Failed), one(0, Failed), one(0, Live), one(0, Live)],
@@ -89,6 +90,7 @@ fn each_situation_has_its_alert_once() {
             "+failed@0 -failed@0",
         ),
         ("left to others", vec![Event::Attempt { attempt: left_to_others() }], ""),
+        ("ordered of a well one, and failed", vec![by_hand(Outcome::Failed), by_hand(Outcome::InVain)], ""),
         ("repaired at once", vec![tried(Outcome::Running), tried(Outcome::Repaired)], ""),
         (
             "in vain, then repaired",

@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use loco_http::body::with_whole_numbers;
 use loco_http::{Failure, JsonBody};
+use loco_model::classify::Limits;
 use serde_json::Value;
 
 /// The route of every other name: says which there are.
@@ -93,4 +94,12 @@ configuration!(
     get_use_config,
     set_use_config,
     "what an instance may take that nobody uses"
+);
+configuration!(
+    "/api/config/limits",
+    ConfigName::Limits,
+    Limits,
+    get_limits_config,
+    set_limits_config,
+    "where \"too much\" begins"
 );

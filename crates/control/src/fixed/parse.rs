@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 /// Keys that an entry may have.
-const KEYS: [&str; 4] = ["id", "name", "agent", "token_file"];
+const KEYS: [&str; 5] = ["id", "name", "agent", "token_file", "supervised"];
 /// Keys of the earlier system that are of no use here: pages, VNC addresses, and its own findings.
 const IGNORED_KEYS: [&str; 14] = [
     "description",
@@ -40,6 +40,8 @@ pub(super) struct Entry {
     /// Base URL, without a trailing slash.
     pub(super) agent: String,
     pub(super) token_file: Option<PathBuf>,
+    /// Whether its owner starts the agent again when it ends.
+    pub(super) supervised: bool,
 }
 
 /// What a file says.
@@ -114,7 +116,12 @@ fn entry(text: &str, line: usize) -> Result<Entry, String> {
         (None, None) => return Err("agent is missing: the URL at which its agent answers".to_owned()),
     };
     let token_file = text_of(&fields, "token_file")?.map(PathBuf::from);
-    Ok(Entry { line, id, name: name.map(str::to_owned), agent, token_file })
+    let supervised = match fields.get("supervised") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(supervised)) => *supervised,
+        Some(other) => return Err(format!("supervised is {}: expected true or false", kind(other))),
+    };
+    Ok(Entry { line, id, name: name.map(str::to_owned), agent, token_file, supervised })
 }
 
 /// Whether a key may stand in an entry. Addresses for the machine of the developer began with `local`.

@@ -123,3 +123,14 @@ fn no_text_breaks_it() {
         }
     }
 }
+
+#[test]
+fn an_owner_is_named_and_never_assumed() {
+    let entry = |more: &str| format!(r#"[{{"id": "instance-0", "agent": "http://a"{more}}}]"#);
+    for (more, supervised) in [("", false), (r#", "supervised": null"#, false), (r#", "supervised": true"#, true)] {
+        let list = parse(&entry(more)).expect("an array");
+        assert_eq!(list.entries.iter().map(|entry| entry.supervised).collect::<Vec<_>>(), [supervised], "{more}");
+    }
+    let refused = parse(&entry(r#", "supervised": "systemd""#)).expect("an array").refused;
+    assert!(refused[0].reason.contains("supervised is text: expected true or false"), "{refused:?}");
+}

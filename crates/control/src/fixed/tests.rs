@@ -181,6 +181,21 @@ async fn a_file_is_followed_to_where_it_lies_now() {
     fixture.until(|told, _| told == ["+3"]).await;
 }
 
+/// `loco events > there` writes beside the list at each event: were that a change, it would be told, and written.
+#[tokio::test]
+async fn what_else_is_written_in_its_folder_is_no_change() {
+    let mut fixture = with_list(&entries(&[0]));
+    fixture.begun().await;
+    for line in 0..20 {
+        std::fs::write(fixture.dir.path().join("there"), format!("{line}\n")).expect("write");
+    }
+    // As long as a change is gathered at most.
+    let quiet = tokio::time::timeout(Duration::from_millis(500), fixture.changes.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    fixture.replace(&entries(&[1]));
+    assert_eq!(fixture.until_info().await.0, ["-0", "+1"], "its own change is told");
+}
+
 #[tokio::test]
 async fn a_refresh_reads_now_and_ends_with_the_provider() {
     let mut fixture = with_list(&entries(&[0]));

@@ -3,8 +3,10 @@
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -19,11 +21,20 @@ const LATEST: Duration = Duration::from_millis(250);
 pub(super) struct Watch {
     woken: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
-    watched: Folders,
+    watched: Place,
 }
 
-/// The folders through which a file is reached, as (device, inode): that of its path, and that where it lies.
-type Folders = [Option<(u64, u64)>; 2];
+/// How a file is reached.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    /// The folders, as (device, inode): that of its path, and that where it lies.
+    folders: [Option<(u64, u64)>; 2],
+    /// Names in them that lead to it: its own, and what its links go through.
+    names: BTreeSet<OsString>,
+}
+
+/// Most links that lead to a file one after the other: as many as Linux follows.
+const MAX_LINKS: usize = 40;
 
 // === impl Watch ===
 
@@ -31,8 +42,8 @@ impl Watch {
     pub(super) fn new(path: &Path) -> Self {
         let woken = Arc::new(Notify::new());
         // Before they are watched: a change in between is seen as one.
-        let watched = folders(path);
-        let watcher = watch(path, &woken)
+        let watched = Place::of(path);
+        let watcher = watch(path, &watched.names, &woken)
             .inspect_err(|error| tracing::warn!("{} cannot be watched: {error}", path.display()))
             .ok();
         Self { woken, watcher, watched }
@@ -44,7 +55,7 @@ impl Watch {
 
     /// Whether the file lies where it is looked for: not when a link was turned, or a folder replaced.
     pub(super) fn is_there(&self, path: &Path) -> bool {
-        self.watched == folders(path)
+        self.watched == Place::of(path)
     }
 
     /// Waits for the next change, and until it is over.
@@ -61,26 +72,52 @@ impl Watch {
     }
 }
 
-fn folders(path: &Path) -> Folders {
-    let identity = |folder: &Path| std::fs::metadata(folder).ok().map(|folder| (folder.dev(), folder.ino()));
-    let target = std::fs::canonicalize(path).ok();
-    [path.parent(), target.as_deref().and_then(Path::parent)].map(|folder| identity(folder?))
+// === impl Place ===
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        let identity = |folder: &Path| std::fs::metadata(folder).ok().map(|folder| (folder.dev(), folder.ino()));
+        let target = std::fs::canonicalize(path).ok();
+        let folders = [path.parent(), target.as_deref().and_then(Path::parent)].map(|folder| identity(folder?));
+        let mut names: BTreeSet<OsString> =
+            [Some(path), target.as_deref()].into_iter().flatten().filter_map(Path::file_name).map(Into::into).collect();
+        let mut link = path.to_owned();
+        // A link that leads nowhere yet is followed too.
+        for _ in 0..MAX_LINKS {
+            let Ok(leads_to) = std::fs::read_link(&link) else { break };
+            names.extend(leads_to.components().filter_map(|part| match part {
+                Component::Normal(name) => Some(name.to_owned()),
+                _ => None,
+            }));
+            link = link.parent().unwrap_or(Path::new("/")).join(leads_to);
+        }
+        Self { folders, names }
+    }
 }
 
-/// Watches the file's folder rather than the file: one that is replaced is another file.
-fn watch(path: &Path, woken: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+/// Watches the file's folder rather than the file: one that is replaced is another file. What else is written there is
+/// none of ours.
+fn watch(path: &Path, names: &BTreeSet<OsString>, woken: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let wake = woken.clone();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // An error may hide a change.
-        if event.map_or(true, |event| event.need_rescan() || is_change(event.kind)) {
-            wake.notify_one();
-        }
-    })?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
     // The file itself may lie elsewhere.
     let target = std::fs::canonicalize(path).ok();
     let elsewhere = target.as_deref().and_then(Path::parent).filter(|target| *target != folder);
+    let folders: Vec<PathBuf> = [Some(folder), elsewhere].into_iter().flatten().map(Path::to_owned).collect();
+    let names = names.clone();
+    let is_ours =
+        move |path: &PathBuf| folders.contains(path) || path.file_name().is_some_and(|name| names.contains(name));
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // An error may hide a change, and so may what names nothing.
+        let may_matter = event.map_or(true, |event| {
+            let is_near = event.paths.is_empty() || event.paths.iter().any(&is_ours);
+            event.need_rescan() || (is_near && is_change(event.kind))
+        });
+        if may_matter {
+            wake.notify_one();
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
     if let Some(elsewhere) = elsewhere
         && let Err(error) = watcher.watch(elsewhere, RecursiveMode::NonRecursive)
     {

@@ -58,7 +58,7 @@ pub(super) async fn supervise(
     changes: mpsc::Sender<Change>,
     stop: CancellationToken,
 ) {
-    let mut found = Found { agent_starts: Some(0), ..Found::new(id) };
+    let mut found = Found { agent_starts: Some(0), supervised: true, ..Found::new(id) };
     let mut starts = 0;
     let mut failures = 0;
     loop {

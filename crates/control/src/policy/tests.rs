@@ -181,6 +181,22 @@ fn what_others_did_settles_too_and_is_not_repeated() {
 }
 
 #[test]
+fn an_agent_that_starts_its_guest_again_is_waited_for() {
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    policy.foreign(at(1), Remedy::RestartQemu);
+    // Its ledger says again and again that it is still at it.
+    policy.leave(at(15));
+    assert_eq!(policy.see(&given(11, &frozen)), Step::Wait(Some(at(15))));
+    policy.leave(at(20));
+    policy.leave(at(18));
+    assert_eq!(policy.see(&given(16, &frozen)), Step::Wait(Some(at(20))), "never shorter");
+    assert_eq!(acts(policy.see(&given(20, &frozen))), Remedy::RestartAgent);
+    policy.leave(at(99));
+    assert!(policy.is_acting(), "what was begun goes on");
+}
+
+#[test]
 fn a_person_goes_first_and_what_was_tried_before_is_remembered() {
     let mut policy = Policy::default();
     let gone = sick(&[FaultKind::DisplayGone]);

@@ -5,11 +5,13 @@ use crate::policy::Policy;
 use crate::provider::{Found, Phase};
 use crate::state;
 use loco_http::Client;
-use loco_model::api::Instance;
-use loco_model::classify::{Contact, Limits, Observed, Rates, Verdict, classify};
+use loco_model::Remedy;
+use loco_model::api::{Alert, Instance, Severity};
+use loco_model::classify::{Contact, Limits, Observed, Rates, Verdict, classify, has_no_session};
 use loco_model::recovery::{Attempt, Ledger, MAX_ATTEMPTS, Outcome, WINDOW_MS};
 use loco_model::report::HealthReport;
-use loco_model::usage::SessionReport;
+use loco_model::usage::{SessionReport, VIEWER_LEASE_MS};
+use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use tokio::time::Instant;
 /// A rate of errors is taken over this long at least: two errors within a moment are no thousand a minute.
 const RATE_SPAN: Duration = Duration::from_secs(10);
 /// How soon a ledger is read again in which somebody's attempt is running.
-const RUNNING_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const RUNNING_AGAIN: Duration = Duration::from_secs(5);
 /// When a ledger is read after a guest was started again: at once, and later too. An agent that starts its QEMU again does
 /// so before it writes that down.
 const LATER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(20)];
@@ -27,6 +29,9 @@ const LATER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(20)];
 const MAX_OWN: usize = 512;
 /// The limit's window.
 const WINDOW: Duration = Duration::from_millis(WINDOW_MS);
+
+/// Title of what is remembered of an agent that had ended.
+const AGENT_ENDED: &str = "Agent ended";
 
 /// One instance.
 pub(super) struct Entry {
@@ -50,6 +55,11 @@ pub(super) struct Entry {
     was_shown: bool,
     waiting_since: Option<Instant>,
     errors: Errors,
+    /// When its agent ended that is being started again, in milliseconds since 1970 UTC, and how; `None` while it runs, and
+    /// while it was ended to repair it.
+    agent_ended: Option<(u64, String)>,
+    /// Since when viewers say that they have no session, by their names.
+    complaints: BTreeMap<String, Instant>,
 }
 
 /// How it stands with the connection.
@@ -112,6 +122,8 @@ impl Entry {
             was_shown: false,
             waiting_since: None,
             errors: Errors::default(),
+            agent_ended: None,
+            complaints: BTreeMap::new(),
         }
     }
 
@@ -126,6 +138,35 @@ impl Entry {
         self.waiting_since = None;
         self.errors = Errors::default();
         self.ledger.reading = false;
+    }
+
+    /// Takes what its provider says now. Gives an alert that is over where an agent that had ended was started again: nothing
+    /// else would remember that, since the agent's own ledger tells of its guest.
+    pub(super) fn is_found(&mut self, found: Found, now_ms: u64) -> Option<Alert> {
+        self.found = found;
+        match &self.found.phase {
+            Phase::Restarting { reason } | Phase::Failed { reason } if self.found.agent_starts.is_some() => {
+                // What is done to repair it is kept as an attempt.
+                if self.attempt.is_none() && self.agent_ended.is_none() {
+                    let reason = reason.strip_suffix(": restarting").unwrap_or(reason);
+                    self.agent_ended = Some((now_ms, reason.to_owned()));
+                }
+                None
+            }
+            Phase::Up => {
+                let (at_ms, how) = self.agent_ended.take()?;
+                Some(Alert {
+                    id: format!("{:032x}", rand::rng().random::<u128>()),
+                    at_ms,
+                    ended_at_ms: Some(now_ms),
+                    severity: Severity::Info,
+                    instance_id: Some(self.found.id),
+                    title: AGENT_ENDED.to_owned(),
+                    detail: Some(format!("{how}; its owner started it again")),
+                })
+            }
+            _ => None,
+        }
     }
 
     /// Its agent told something; says whether its ledger may have changed.
@@ -165,6 +206,34 @@ impl Entry {
         self.reach = None;
     }
 
+    /// What is believed of what viewers say. That one has no session is news of it only once the agent was heard after that:
+    /// an agent that fell silent is the reason. And what was said when there was another agent is about that one, until
+    /// every viewer must have told anew.
+    pub(super) fn believed(
+        &mut self,
+        now: Instant,
+        mut sessions: Vec<(String, SessionReport)>,
+    ) -> Vec<(String, SessionReport)> {
+        let complains = |name: &str| sessions.iter().any(|(viewer, said)| viewer == name && has_no_session(said));
+        self.complaints.retain(|viewer, _| complains(viewer));
+        for (viewer, said) in &sessions {
+            if has_no_session(said) && !self.complaints.contains_key(viewer) {
+                self.complaints.insert(viewer.clone(), now);
+            }
+        }
+        let is_of_now = |since: Instant| since > self.since || now >= self.told_anew_at();
+        let is_believed = |since: Instant| self.heard_at > since && is_of_now(since);
+        sessions.retain(|(viewer, said)| {
+            !has_no_session(said) || self.complaints.get(viewer).is_some_and(|since| is_believed(*since))
+        });
+        sessions
+    }
+
+    /// When what viewers say is about this agent, whatever they said before: who is silent for so long is gone.
+    fn told_anew_at(&self) -> Instant {
+        self.since + Duration::from_millis(VIEWER_LEASE_MS)
+    }
+
     /// What is to be thought of it.
     pub(super) fn verdict(&self, now: Instant, sessions: &[(String, SessionReport)], limits: &Limits) -> Verdict {
         let since = |at: Instant| u64::try_from(now.duration_since(at).as_millis()).unwrap_or(u64::MAX);
@@ -173,7 +242,7 @@ impl Entry {
             Link::Well => (Contact::Well, self.waiting_since.map_or(0, since)),
             Link::Lost { since: at, reason } => (Contact::Lost { reason, for_ms: since(*at) }, 0),
         };
-        classify(&Observed {
+        let mut verdict = classify(&Observed {
             phase: state::phase(&self.found.phase),
             contact,
             report: self.report.as_deref(),
@@ -183,7 +252,12 @@ impl Entry {
             rates: Rates { network_errors: self.errors.per_minute },
             sessions,
             limits,
-        })
+        });
+        if !self.found.supervised {
+            // Nobody would start it again.
+            verdict.faults.iter_mut().for_each(|fault| fault.remedies.retain(|remedy| *remedy != Remedy::RestartAgent));
+        }
+        verdict
     }
 
     /// When the verdict may be another one though nothing is heard.
@@ -198,7 +272,8 @@ impl Entry {
             }
             (Link::Well, None) => Vec::new(),
         };
-        times.into_iter().filter(|at| *at > now).min()
+        let retold = (!self.complaints.is_empty()).then(|| self.told_anew_at());
+        times.into_iter().chain(retold).filter(|at| *at > now).min()
     }
 
     /// Its report, while its agent answers.
@@ -299,3 +374,7 @@ impl Errors {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -1,21 +1,24 @@
 //! Attempts: how they begin, are carried out, judged and remembered.
 
 use super::Registry;
-use super::entry::{Entry, Link};
+use super::entry::{Entry, Link, RUNNING_AGAIN};
 use crate::executor::{Carried, Way, carry_out, ledger, yielded};
 use crate::hub::{HubError, unix_ms};
-use crate::policy::{Ended, Given, Plan};
+use crate::policy::{Ended, Given, Plan, settling_time};
 use crate::store::Store;
 use loco_model::api::Event;
 use loco_model::recovery::{Attempt, Initiator, Ledger, Outcome, RecoverOrder, WINDOW_MS};
 use loco_model::{InstanceId, Remedy};
 use rand::Rng as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How soon a ledger is read again that could not be read.
 const UNREAD_AGAIN: Duration = Duration::from_secs(20);
+
+/// By then an attempt of an agent itself has ended, or its agent has forgotten it: it is waited for no longer.
+const LONGEST_ATTEMPT_MS: u64 = 90_000;
 
 /// What was done beside the registry.
 pub(super) enum Work {
@@ -107,6 +110,7 @@ impl Registry {
                 attempt.action, attempt.id
             )));
         }
+        let sessions = entry.believed(now, sessions);
         let verdict = entry.verdict(now, &sessions, &self.limits);
         let reachable = entry.link == Link::Well;
         let given = Given { now: clock, verdict: &verdict, automatic: true, reachable, can_restart };
@@ -119,6 +123,11 @@ impl Registry {
                 })
             })?,
         };
+        if plan.action == Remedy::RestartAgent && !entry.found.supervised {
+            return Err(HubError::Conflict(format!(
+                "the agent of {id} is not ended: nobody would start it again: its list says no owner (\"supervised\": true)"
+            )));
+        }
         if !reachable && (plan.action != Remedy::RestartAgent || !can_restart) {
             let what = if can_restart { "only restart-agent can be done" } else { "nothing can be done from here" };
             return Err(HubError::Unavailable(format!("the agent of {id} does not answer: {what}")));
@@ -282,11 +291,25 @@ impl Registry {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let agent_clock_ms = entry.agent_clock_ms(now);
         let had_none = entry.ledger.left(now) == Some(0);
+        let was_running = |(id, outcome): (&String, &Outcome)| (*outcome == Outcome::Running).then(|| id.clone());
+        let running: BTreeSet<String> = entry.ledger.seen.iter().filter_map(was_running).collect();
         let changed = entry.ledger.read(now, ledger, agent_clock_ms);
-        for (attempt, is_new) in &changed {
-            if *is_new && attempt.outcome != Outcome::Refused {
+        for (attempt, is_new) in changed.iter().filter(|(attempt, _)| attempt.outcome != Outcome::Refused) {
+            if *is_new {
                 entry.policy.foreign(clock, attempt.action);
+            } else if running.contains(&attempt.id) {
+                // It has come to its end: what it was good for shows from now on.
+                entry.policy.leave(clock + settling_time(attempt.action));
             }
+        }
+        // An agent that starts its guest again is not disturbed in that: its ledger is read again meanwhile.
+        let others = ledger.attempts.iter().filter(|attempt| !entry.ledger.own.contains(&attempt.id));
+        let is_at_it = |attempt: &Attempt| {
+            let age = agent_clock_ms.map(|clock| clock.saturating_sub(attempt.started_at_ms));
+            attempt.outcome == Outcome::Running && age.is_some_and(|age| age < LONGEST_ATTEMPT_MS)
+        };
+        if others.into_iter().any(is_at_it) {
+            entry.policy.leave(clock + 2 * RUNNING_AGAIN);
         }
         if had_none && entry.ledger.left(now) != Some(0) {
             entry.policy.limit_lifted();

@@ -1,6 +1,8 @@
 //! The whole way on agents that answer over real HTTP: seen, classified, repaired, judged, remembered, told.
 #![allow(clippy::panic, reason = "a test: a panic is its message")]
 
+mod told;
+
 use super::*;
 use crate::fake::{Fake, client};
 use crate::provider::Hand;
@@ -75,7 +77,7 @@ impl Plane {
     }
 
     async fn found(&self, index: usize, agent: Option<String>, phase: Phase) {
-        let found = Found { agent, phase, ..Found::new(id(index)) };
+        let found = Found { agent, phase, supervised: true, ..Found::new(id(index)) };
         self.changes.send(Change::Found(found)).await.expect("it runs");
     }
 

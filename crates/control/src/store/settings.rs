@@ -2,6 +2,7 @@
 
 use crate::alerts::AlertsConfig;
 use crate::checks::ChecksConfig;
+use loco_model::classify::Limits;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,6 +26,8 @@ pub enum ConfigName {
     Alerts,
     /// How much an instance may take that nobody uses: [`UseConfig`].
     Use,
+    /// Where "too much" begins: [`Limits`].
+    Limits,
 }
 
 /// Not a configuration's name.
@@ -132,11 +135,19 @@ impl Settings for UseConfig {
     }
 }
 
+impl Settings for Limits {
+    const NAME: ConfigName = ConfigName::Limits;
+
+    fn check(&self) -> Result<(), String> {
+        Self::check(self)
+    }
+}
+
 // === impl ConfigName ===
 
 impl ConfigName {
     /// All names.
-    pub const ALL: [Self; 5] = [Self::Recovery, Self::History, Self::Checks, Self::Alerts, Self::Use];
+    pub const ALL: [Self; 6] = [Self::Recovery, Self::History, Self::Checks, Self::Alerts, Self::Use, Self::Limits];
 
     /// The name, as in paths.
     #[must_use]
@@ -147,6 +158,7 @@ impl ConfigName {
             Self::Checks => "checks",
             Self::Alerts => "alerts",
             Self::Use => "use",
+            Self::Limits => "limits",
         }
     }
 
@@ -158,6 +170,7 @@ impl ConfigName {
             Self::Checks => read::<ChecksConfig>(stored).map(drop),
             Self::Alerts => read::<AlertsConfig>(stored).map(drop),
             Self::Use => read::<UseConfig>(stored).map(drop),
+            Self::Limits => read::<Limits>(stored).map(drop),
         }
     }
 
@@ -169,6 +182,7 @@ impl ConfigName {
             Self::Checks => shown::<ChecksConfig>(stored),
             Self::Alerts => shown::<AlertsConfig>(stored),
             Self::Use => shown::<UseConfig>(stored),
+            Self::Limits => shown::<Limits>(stored),
         }
     }
 
@@ -180,6 +194,7 @@ impl ConfigName {
             Self::Checks => taken::<ChecksConfig>(value, stored),
             Self::Alerts => taken::<AlertsConfig>(value, stored),
             Self::Use => taken::<UseConfig>(value, stored),
+            Self::Limits => taken::<Limits>(value, stored),
         }
     }
 }
@@ -251,6 +266,7 @@ mod tests {
             (ConfigName::Use, json!({"maxFpss": 3}), "maxFps"),
             (ConfigName::Use, json!({"maxFps": 0}), "1 to 60"),
             (ConfigName::Use, json!({"maxBitRate": 5}), "100000 to 50000000"),
+            (ConfigName::Limits, json!({"pathLoss": 2}), "pathLoss is 2: allowed are 0 to 1"),
             (ConfigName::Recovery, json!({"automatic": "yes"}), "boolean"),
             (ConfigName::History, json!([1]), "expected"),
         ] {

@@ -27,7 +27,7 @@ pub(super) async fn watch(mut stream: TcpStream, host: &str, port: u16) -> Strin
         match connect(host, port).await {
             Ok(again) => stream = again,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return format!("the agent is gone: {error}");
+                return format!("the agent is gone: nobody answers at {host}:{port}");
             }
             Err(_) => break,
         }

@@ -40,6 +40,9 @@ const REFUSED_WAIT: Duration = Duration::from_secs(2);
 /// Keys that may wait for the channel: a person does not type faster.
 const KEYS_AHEAD: usize = 256;
 
+/// What a person reads when no other path is found.
+const PATH_GONE: &str = "the network path to it is gone";
+
 pub(super) type Sound = Arc<Mutex<Box<dyn PacketSink>>>;
 
 /// Why a session ended, or never began.
@@ -288,15 +291,16 @@ impl Live<'_> {
         let now = Instant::now();
         match self.mending_since {
             Some(since) if now < since + MEND_WITHIN => return Ok(()),
-            Some(_) => return Err(End::Lost("the path died, and no other was found".to_owned())),
+            Some(_) => return Err(End::Lost(PATH_GONE.to_owned())),
             None => {}
         }
         tracing::info!(heard_ms = ?peer.traffic().last_heard().map(|at| at.elapsed().as_millis()), "the path is silent: looking for another");
         self.mailbox.meter.lock().stats.path = None;
         let mended = tokio::time::timeout(MEND_WITHIN, reach.mend(peer, terms)).await;
-        mended
-            .unwrap_or_else(|_| Err("no answer in time".to_owned()))
-            .map_err(|why| End::Lost(format!("the path died, and no other was agreed on: {why}")))?;
+        mended.unwrap_or_else(|_| Err("no answer in time".to_owned())).map_err(|why| {
+            tracing::info!(why, "no other path was agreed on");
+            End::Lost(PATH_GONE.to_owned())
+        })?;
         // Whatever comes from now on came by a path that works.
         let now = Instant::now();
         (self.mending_since, self.tcp_at) = (Some(now), Some(now + TCP_AFTER));

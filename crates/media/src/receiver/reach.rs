@@ -59,7 +59,7 @@ impl Reach {
         let (host, port) = self.client.host_and_port();
         let lifeline = lifeline::connect(&host, port)
             .await
-            .map_err(|e| End::NoSession(ClientError::Unreachable(format!("{host}:{port}"), e.to_string())))?;
+            .map_err(|error| End::NoSession(ClientError::unreachable(format!("{host}:{port}"), &error)))?;
         let options = PeerOptions {
             bind: SocketAddr::new(self.bind, 0),
             relay: self.relay.clone(),

@@ -21,6 +21,8 @@ pub(crate) enum ClientError {
     Header(String),
     #[error("the agent does not answer at {0}: {1}")]
     Unreachable(String, String),
+    #[error("nobody answers at {0}")]
+    Nobody(String),
     #[error("the agent refuses the token (401)")]
     Unauthorized,
     #[error("the token does not allow watching (403)")]
@@ -33,6 +35,25 @@ pub(crate) enum ClientError {
     Refused(u16, String),
     #[error("the agent's answer makes no sense: {0}")]
     Nonsense(String),
+}
+
+impl ClientError {
+    /// Nobody is reached at that address: the system's error in words for a person.
+    pub(crate) fn unreachable(address: String, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::ConnectionRefused => Self::Nobody(address),
+            Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => {
+                Self::Unreachable(address, "it closed the connection".to_owned())
+            }
+            _ => {
+                let text = error.to_string();
+                // Without the system's number of it.
+                let words = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+                Self::Unreachable(address, words.to_owned())
+            }
+        }
+    }
 }
 
 /// A WHEP endpoint.
@@ -141,13 +162,18 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        let mut cause: &dyn std::error::Error = error;
+        let mut cause: &(dyn std::error::Error + 'static) = error;
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
         let (host, port) = self.host_and_port();
-        let why = if error.is_timeout() { "no answer in time".to_owned() } else { cause.to_string() };
-        ClientError::Unreachable(format!("{host}:{port}"), why)
+        let address = format!("{host}:{port}");
+        tracing::debug!(address, %cause, "the agent does not answer");
+        match cause.downcast_ref::<std::io::Error>() {
+            _ if error.is_timeout() => ClientError::Unreachable(address, "no answer in time".to_owned()),
+            Some(cause) => ClientError::unreachable(address, cause),
+            None => ClientError::Unreachable(address, cause.to_string()),
+        }
     }
 
     fn refusal(&self, status: StatusCode, body: &str) -> ClientError {
@@ -194,6 +220,16 @@ mod tests {
         assert_eq!(header, Some(ClientError::Header("loco-viewer".into())));
         let client = Client::new("http://[::1]:8080/whep", Some("t")).expect("a client");
         assert_eq!(client.host_and_port(), ("::1".to_owned(), 8080));
+    }
+
+    #[test]
+    fn whoever_is_not_reached_is_told_without_numbers_of_errors() {
+        let told = |code| ClientError::unreachable("h:1".into(), &std::io::Error::from_raw_os_error(code)).to_string();
+        #[cfg(target_os = "linux")]
+        assert_eq!(told(111), "nobody answers at h:1");
+        #[cfg(target_os = "linux")]
+        assert_eq!(told(113), "the agent does not answer at h:1: No route to host");
+        assert!(!told(1).contains("os error"), "{}", told(1));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::fmt::Display;
 const MAX_MS: u64 = 3_600_000;
 /// Least memory that an agent may be held to, in bytes: one that encodes takes more.
 const LEAST_MEMORY: u64 = 16 << 20;
+/// Most memory that an agent may be held to, in bytes: no machine has it.
+const MOST_MEMORY: u64 = 1 << 50;
 
 /// Where "too much" begins. What is left out in JSON is as by default.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,8 +21,8 @@ pub struct Limits {
     /// Memory that QEMU may take, in percent of what its place has, 1 to 100; null: as much as it likes.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 100))]
     pub qemu_memory_percent: Option<f64>,
-    /// Resident memory that an agent may take, in bytes, from 16 MiB on; null: as much as it likes.
-    #[cfg_attr(feature = "openapi", schema(minimum = 16_777_216))]
+    /// Resident memory that an agent may take, in bytes, 16 MiB to 1 PiB; null: as much as it likes.
+    #[cfg_attr(feature = "openapi", schema(minimum = 16_777_216, maximum = 1_125_899_906_842_624_i64))]
     pub agent_memory_bytes: Option<u64>,
     /// Frames a minute that a guest's network card may lose, 0 to 1,000,000.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
@@ -73,7 +75,7 @@ impl Limits {
             within("qemuMemoryPercent", percent, 1.0, 100.0)?;
         }
         if let Some(bytes) = self.agent_memory_bytes {
-            within("agentMemoryBytes", bytes, LEAST_MEMORY, u64::MAX)?;
+            within("agentMemoryBytes", bytes, LEAST_MEMORY, MOST_MEMORY)?;
         }
         within("networkErrorsPerMinute", self.network_errors_per_minute, 0.0, 1_000_000.0)?;
         within("pathLoss", self.path_loss, 0.0, 1.0)?;

@@ -203,21 +203,30 @@ fn silent(
     (InstanceState::Failed, Some(text), vec![fault])
 }
 
+/// Whether a viewer says that it is without a session, or gets nothing by it, and not why: an agent that is gone looks the
+/// same from there.
+#[must_use]
+pub fn has_no_session(session: &SessionReport) -> bool {
+    use crate::usage::QualityLevel::Lost;
+    let is_empty = session.state == "connected" && session.quality == Some(Lost);
+    session.fault.is_none() && (matches!(session.state.as_str(), "failed" | "reconnecting") || is_empty)
+}
+
 /// What viewers say is wrong at their end.
 fn sessions(sessions: &[(String, SessionReport)]) -> Vec<Fault> {
-    use crate::usage::QualityLevel::{Fair, Lost};
+    use crate::usage::QualityLevel::Fair;
     let mut faults: Vec<Fault> = Vec::new();
     for (viewer, session) in sessions {
-        let fault = match (session.fault.as_deref(), session.state.as_str(), session.quality) {
-            (Some(fault), ..) => Fault::new(FaultKind::DecoderFault, format!("{viewer}: {fault}")),
-            (None, "failed" | "reconnecting", _) => {
+        let fault = match session.fault.as_deref() {
+            Some(fault) => Fault::new(FaultKind::DecoderFault, format!("{viewer}: {fault}")),
+            None if !has_no_session(session) => continue,
+            None if session.state == "connected" => {
+                Fault::new(FaultKind::SessionFailed, format!("{viewer} is connected and gets no picture"))
+            }
+            None => {
                 let why = session.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
                 Fault::new(FaultKind::SessionFailed, format!("{viewer} has no session{why}"))
             }
-            (None, "connected", Some(Lost)) => {
-                Fault::new(FaultKind::SessionFailed, format!("{viewer} is connected and gets no picture"))
-            }
-            _ => continue,
         };
         faults.push(fault);
     }

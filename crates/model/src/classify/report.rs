@@ -36,7 +36,11 @@ pub(super) fn word(report: &HealthReport, observed: &Observed<'_>) -> (InstanceS
             match dead {
                 Some(fault) => (Failed, Some(fault.text.clone()), faults),
                 None if !shows => {
-                    let text = if is_stale(health) { STALE } else { "guest has not shown a picture yet" };
+                    let text = match (is_stale(health), observed.was_shown) {
+                        (true, _) => STALE,
+                        (false, true) => "guest shows no picture any more",
+                        (false, false) => "guest has not shown a picture yet",
+                    };
                     (beginning, Some(text.to_owned()), faults)
                 }
                 None => (Live, None, faults),

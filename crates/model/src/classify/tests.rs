@@ -187,7 +187,7 @@ fn guests() {
             ("starting for a minute", |c| { c.guest("starting"); c.waiting_ms = 60_000; }, Failed, Class::Qemu, Unhealthy, &[Kind::GuestStuck], "60 s"),
             ("first picture not yet", |c| { c.was_shown = false; c.no_picture(29_999); }, Recovering, Class::None, Unknown, &[], "picture yet"),
             ("first picture never", |c| { c.was_shown = false; c.no_picture(30_000); }, Failed, Class::Qemu, Unhealthy, &[Kind::DisplayGone], "no picture"),
-            ("picture away for a moment", |c| c.no_picture(4_999), Recovering, Class::None, Unknown, &[], "picture yet"),
+            ("picture away for a moment", |c| c.no_picture(4_999), Recovering, Class::None, Unknown, &[], "no picture any more"),
             ("picture gone", |c| c.no_picture(5_000), Failed, Class::Qemu, Unhealthy, &[Kind::DisplayGone], "no picture"),
             ("picture stale", |c| { c.no_picture(5_000); c.health().video.width = Some(640); }, Failed, Class::Qemu, Unhealthy, &[Kind::DisplayGone], "stale"),
             ("picture stale just now", |c| { c.no_picture(4_999); c.health().video.width = Some(640); }, Recovering, Class::None, Unknown, &[], "stale"),

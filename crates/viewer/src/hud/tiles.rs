@@ -248,7 +248,7 @@ pub(super) fn empty(ui: &Ui, place: &Place, model: &HudModel, out: &mut Out) {
     let (title, line) = if !model.tiles.is_empty() {
         ("Empty place".to_owned(), "loco demo -n 9 fills the wall".to_owned())
     } else if let Some(trouble) = &model.trouble {
-        ("No control plane".to_owned(), format!("{trouble}; it is tried again by itself"))
+        ("No control plane".to_owned(), format!("It does not answer: {trouble}; it is tried again by itself"))
     } else {
         ("No instances".to_owned(), "loco demo -n 9 starts some".to_owned())
     };

@@ -2,13 +2,13 @@
 
 use loco_model::InstanceId;
 use loco_model::api::Alert;
-use loco_model::failure::Remedy;
+use loco_model::failure::{FailureClass, Remedy};
 use loco_model::recovery::{Attempt, Initiator, MAX_ATTEMPTS, Outcome};
 
 /// Titles of the alerts about how an instance is.
 const OF_STATE: [&str; 2] = ["Instance failed", "Recovery limit reached"];
 /// What the control plane puts before how an instance was after an attempt.
-const AFTERWARDS: &str = "afterwards: ";
+pub const AFTERWARDS: &str = "afterwards: ";
 /// What took less than this, in milliseconds, took no time to people.
 const NO_TIME: u64 = 50;
 
@@ -111,7 +111,9 @@ pub fn attempt(name: &str, attempt: &Attempt) -> (News, String) {
             let took = attempt.ended_at_ms.map(|end| end.saturating_sub(attempt.started_at_ms));
             let took = took.filter(|ms| *ms >= NO_TIME);
             let took = took.map(|ms| format!(" ({:.1} s)", ms as f64 / 1000.0)).unwrap_or_default();
-            (News::Good, format!("{name} is well again: {}{took}", done(attempt.action)))
+            // A person may order it where nothing is wrong: it is not well "again" then.
+            let well = if attempt.class == FailureClass::None { "" } else { " is well again" };
+            (News::Good, format!("{name}{well}: {}{took}", done(attempt.action)))
         }
         Outcome::InVain => {
             // What the remedy itself told is in the history; here counts what is wrong now.
@@ -137,7 +139,6 @@ pub fn whose_state(alert: &Alert) -> Option<InstanceId> {
 mod tests {
     use super::*;
     use loco_model::api::Severity;
-    use loco_model::failure::FailureClass;
 
     #[test]
     fn every_outcome_is_one_line() {
@@ -167,6 +168,11 @@ mod tests {
                 Attempt { ended_at_ms: Some(10_049), ..ended(Outcome::Repaired, None) },
                 News::Good,
                 "Loco 3 is well again: QEMU was restarted",
+            ),
+            (
+                Attempt { class: FailureClass::None, ..ended(Outcome::Repaired, None) },
+                News::Good,
+                "Loco 3: QEMU was restarted (1.2 s)",
             ),
             (
                 ended(Outcome::InVain, Some("a new QEMU runs; afterwards: guest stands still")),
