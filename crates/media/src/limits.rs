@@ -13,7 +13,7 @@ pub enum Limiter {
     Still = 0,
     /// The path to this viewer carries no more.
     Network = 1,
-    /// The encoder takes longer for a frame than there is time.
+    /// The encoder takes longer for a frame than there is time, or its machine has no time for it.
     Encoder = 2,
     /// A viewer: another one's path is slower and is followed, or this one does not take frames as fast as they come.
     Viewer = 3,
@@ -70,6 +70,9 @@ impl StreamLimits {
             Limiter::Still => "nothing limits it: the picture asks for no more".to_owned(),
             Limiter::Network => format!("limited by the network: {}", of(self.bit_rate)),
             Limiter::Encoder => match self.encode_ms {
+                Some(ms) if f32::from(ms) * f32::from(self.max_fps) < BUSY as f32 * 1000.0 => {
+                    format!("limited by the agent's machine, which is busy: {} fps", self.max_fps)
+                }
                 Some(ms) => format!("limited by the encoder: a frame takes {ms} ms"),
                 None => "limited by the encoder".to_owned(),
             },
@@ -111,6 +114,8 @@ pub(crate) struct Signs {
     pub(crate) still_us: u64,
     /// Share of time that the encoder was at work.
     pub(crate) encoder_busy: f64,
+    /// The machine has no room for the frame rate that is set, so that it is lower.
+    pub(crate) is_crowded: bool,
     /// A frame waited for room on a path in the last second.
     pub(crate) was_held: bool,
     /// This viewer did not take a frame in the last second.
@@ -142,7 +147,7 @@ impl Signs {
         if self.still_us >= STILL_US {
             return Limiter::Still;
         }
-        if self.encoder_busy >= BUSY {
+        if self.encoder_busy >= BUSY || self.is_crowded && self.fps.0 >= self.fps.1 as f32 * USED_FPS {
             return Limiter::Encoder;
         }
         if self.was_skipped && self.own >= self.followed {
@@ -173,6 +178,7 @@ mod tests {
         let free = Signs {
             still_us: 0,
             encoder_busy: 0.2,
+            is_crowded: false,
             was_held: false,
             was_skipped: false,
             own: 2_000_000,
@@ -189,6 +195,8 @@ mod tests {
             (Signs { sent: 100_000, ..network }, Limiter::Still),
             (Signs { sent: 100_000, was_held: true, ..network }, Limiter::Network),
             (Signs { encoder_busy: 0.95, ..network }, Limiter::Encoder),
+            (Signs { is_crowded: true, fps: (20.0, 20), ..free }, Limiter::Encoder),
+            (Signs { is_crowded: true, fps: (3.0, 20), ..free }, Limiter::Still),
             (Signs { sent: 1_900_000, ..free }, Limiter::Setting),
             (Signs { fps: (60.0, 60), ..free }, Limiter::Setting),
             (Signs { followed: 700_000, sent: 650_000, ..free }, Limiter::Viewer),
@@ -215,6 +223,10 @@ mod tests {
             worse.line(),
             "limited by the network: 0.12 Mbit/s of 2.0, queue 35 ms, another transfer fills it, picture halved"
         );
+        let slow = StreamLimits { limiter: Limiter::Encoder, encode_ms: Some(48), max_fps: 20, ..limits };
+        assert_eq!(slow.line(), "limited by the encoder: a frame takes 48 ms");
+        let crowded = StreamLimits { encode_ms: Some(3), ..slow };
+        assert_eq!(crowded.line(), "limited by the agent's machine, which is busy: 20 fps");
         assert!(StreamLimits::default().line().contains("asks for no more"));
         for (number, limiter) in Limiter::ALL.into_iter().enumerate() {
             assert_eq!(limiter as usize, number);

@@ -1,5 +1,6 @@
 //! What the encoder's thread waits for, and what it serves.
 
+use super::crowd::Crowd;
 use super::pace::{Due, Pace, Reason};
 use super::viewers::{Viewers, Work};
 use crate::error::MediaError;
@@ -76,6 +77,8 @@ struct State {
     /// Bits a second at most now.
     ceiling: u32,
     max_fps: u32,
+    /// Frames a second that the machine has room for, where those are fewer.
+    crowded_fps: Option<u32>,
     size: Size,
     suspended: bool,
     stopping: bool,
@@ -96,7 +99,8 @@ struct State {
 
 impl State {
     fn settings(&self) -> Settings {
-        Settings { ceiling: self.ceiling, max_fps: self.max_fps, size: self.size }
+        let max_fps = self.crowded_fps.map_or(self.max_fps, |fps| fps.min(self.max_fps));
+        Settings { ceiling: self.ceiling, max_fps, size: self.size }
     }
 
     /// Sets the ceiling by what is set and by the picture.
@@ -143,6 +147,7 @@ impl Control {
                 cap: None,
                 ceiling,
                 max_fps,
+                crowded_fps: None,
                 size: USUAL_SIZE,
                 suspended: false,
                 stopping: false,
@@ -322,10 +327,11 @@ impl Control {
         }
     }
 
-    /// Takes note of a frame that was made.
-    pub(super) fn made(&self, made: &Made) {
+    /// Takes note of a frame that was made, and of the machine it was made on.
+    pub(super) fn made(&self, made: &Made, crowd: &mut Crowd) {
         let now = Instant::now();
         let mut state = self.state.lock();
+        state.crowded_fps = crowd.look(now, state.max_fps);
         state.pace.encoded(made.is_coarse, now);
         if made.is_key {
             let spacing = key_spacing_us(made.bytes, state.decision.bit_rate);
@@ -351,7 +357,8 @@ impl Control {
             busy: state.busy,
             encode: took,
             still: state.changed.map_or(Duration::MAX, |at| now.saturating_duration_since(at)),
-            set_fps: state.max_fps,
+            most_fps: state.settings().max_fps,
+            is_crowded: state.crowded_fps.is_some(),
         };
         state.limits = state.viewers.tell(now, state.decision, state.ceiling, work);
     }

@@ -1,6 +1,7 @@
 //! The encoder's thread: canvas in, frames for the sessions out.
 
 use super::control::{Codecs, Control, Frame, Job, Made};
+use super::crowd::Crowd;
 use super::halve::Halved;
 use super::pace::Reason;
 use crate::clock::{now_us, video_timestamp};
@@ -78,6 +79,7 @@ impl Line {
 pub(super) fn run(canvas: &Canvas, kinds: &[EncoderKind], control: &Control) {
     let mut lines = [Line::new(VideoCodec::H264), Line::new(VideoCodec::Vp8)];
     let mut halved: Option<Halved> = None;
+    let mut crowd = Crowd::of_this_thread();
     loop {
         match control.next_job() {
             Job::Stop => break,
@@ -118,7 +120,7 @@ pub(super) fn run(canvas: &Canvas, kinds: &[EncoderKind], control: &Control) {
                 if let (Some((bytes, is_key)), Some(size)) = (made, size) {
                     let per_frame = f64::from(rates.0) / 8.0 / f64::from(rates.1.clamp(1, 30));
                     let is_coarse = reason != Reason::Sharpen && bytes as f64 > per_frame * COARSE_SHARE;
-                    control.made(&Made { reason, bytes, is_key, is_coarse, size, started });
+                    control.made(&Made { reason, bytes, is_key, is_coarse, size, started }, &mut crowd);
                 }
                 // Otherwise there is no picture yet, or the encoder failed: the next damage tries again, with a new
                 // encoder whose first frame is a key frame.

@@ -1,6 +1,7 @@
 //! The agent's end: one canvas, one encoder, any number of viewers.
 
 mod control;
+mod crowd;
 mod encode;
 mod halve;
 mod input;

@@ -48,8 +48,10 @@ pub(super) struct Work {
     pub(super) encode: Duration,
     /// Time since the picture changed.
     pub(super) still: Duration,
-    /// Frames a second that are set as the most.
-    pub(super) set_fps: u32,
+    /// Frames a second at most, as is set or as the machine has room for.
+    pub(super) most_fps: u32,
+    /// The latter is less.
+    pub(super) is_crowded: bool,
 }
 
 /// Everyone who watches.
@@ -207,13 +209,14 @@ impl Viewers {
             let signs = Signs {
                 still_us: work.still.as_micros() as u64,
                 encoder_busy: work.busy,
+                is_crowded: work.is_crowded,
                 was_held: lately(viewer.held),
                 was_skipped: lately(viewer.behind),
                 own: state.target,
                 followed: decision.bit_rate,
                 ceiling,
                 sent: work.sent,
-                fps: (work.fps, work.set_fps),
+                fps: (work.fps, work.most_fps),
             };
             let limits = StreamLimits {
                 limiter: signs.limiter(),
