@@ -13,11 +13,8 @@ use std::time::{Duration, Instant};
 const BIT_RATE: i32 = 96_000;
 /// Samples of one packet.
 const PACKET_SAMPLES: usize = PACKET_FRAMES * CHANNELS;
-/// Samples of a short packet, 2.5 ms: what is left of a guest's piece would wait for its next piece otherwise, 21 ms
-/// later, and all sound is as late as its latest part.
-const SHORT_SAMPLES: usize = PACKET_SAMPLES / 2;
-/// Silence sent after the last sound, before the end: the codec's look-ahead and its ringing.
-const TAIL_FRAMES: usize = 4 * PACKET_FRAMES;
+/// Silent packets sent after the last sound, before the end: the codec's look-ahead and its ringing.
+const TAIL_PACKETS: u32 = 4;
 /// The codec gives a frame's last 2.5 ms with the next packet (`OPUS_GET_LOOKAHEAD` for low delay at 48 kHz).
 const LOOKAHEAD_FRAMES: usize = 120;
 /// Voices that a guest may have. A sound card has one to four.
@@ -32,7 +29,7 @@ const MAX_QUEUE_SAMPLES: usize = RATE_HZ as usize / 2 * CHANNELS;
 /// up, with nothing lost: that is none.
 const GAP: Duration = Duration::from_secs(1);
 
-/// Mixes a guest's voices, leaves silence out, encodes the rest as Opus (5 ms, rests of 2.5 ms, 96 kbit/s). Cheap to clone; all clones
+/// Mixes a guest's voices, leaves silence out, encodes the rest as Opus (5 ms, 96 kbit/s). Cheap to clone; all clones
 /// are one encoder. The methods take a short lock and call the link on the calling thread.
 #[derive(Clone)]
 pub struct SoundEncoder {
@@ -50,7 +47,7 @@ pub struct SoundEncoderStats {
     pub bytes: u64,
     /// Stretches of sound begun.
     pub stretches: u64,
-    /// Pieces of 2.5 or 5 ms left out because they were silent.
+    /// 5 ms pieces left out because they were silent.
     pub silent_pieces: u64,
     /// Samples cut off at full scale because several voices were louder together.
     pub saturated: u64,
@@ -96,8 +93,8 @@ struct Voice {
 enum Phase {
     /// Nothing is sent.
     Silent,
-    /// Packets are sent; so many silent frames still before the end.
-    Sounding { tail: usize },
+    /// Packets are sent; so many silent ones still before the end.
+    Sounding { tail: u32 },
 }
 
 // === impl SoundEncoder ===
@@ -193,11 +190,9 @@ impl SoundEncoder {
         voice.queue.drain(..excess);
         state.stats.dropped += excess as u64;
         state.last_push = Some(now);
-        for samples in [PACKET_SAMPLES, SHORT_SAMPLES] {
-            while state.is_piece_ready(samples, now) {
-                let piece = state.mix(samples, true);
-                state.emit(&piece[..samples], now);
-            }
+        while state.is_piece_ready(now) {
+            let piece = state.mix(true);
+            state.emit(&piece, now);
         }
     }
 }
@@ -227,7 +222,7 @@ impl State {
             let micros = now.saturating_duration_since(self.began).as_micros() as u64;
             let captured = (micros * u64::from(RATE_HZ) / 1_000_000).saturating_sub(frames as u64);
             if captured > self.next_frame {
-                self.end(PACKET_FRAMES);
+                self.end();
                 self.next_frame = captured;
             }
         }
@@ -235,24 +230,24 @@ impl State {
     }
 
     /// Every voice that plays has a piece, or one is so far ahead that the others are not waited for.
-    fn is_piece_ready(&self, samples: usize, now: Instant) -> bool {
+    fn is_piece_ready(&self, now: Instant) -> bool {
         let (mut longest, mut waiting) = (0, false);
         for voice in &self.voices {
             longest = longest.max(voice.queue.len());
             let stalled = now.saturating_duration_since(voice.last_push) > VOICE_STALLED;
-            waiting |= voice.enabled && !stalled && voice.queue.len() < samples;
+            waiting |= voice.enabled && !stalled && voice.queue.len() < PACKET_SAMPLES;
         }
-        longest >= samples && (!waiting || longest >= MIX_WAIT_SAMPLES)
+        longest >= PACKET_SAMPLES && (!waiting || longest >= MIX_WAIT_SAMPLES)
     }
 
-    /// Takes one piece of so many samples of every voice, of a shorter one nothing if `whole`.
-    fn mix(&mut self, samples: usize, whole: bool) -> [i16; PACKET_SAMPLES] {
+    /// Takes one piece of every voice, of a shorter one nothing if `whole`.
+    fn mix(&mut self, whole: bool) -> [i16; PACKET_SAMPLES] {
         let mut sum = [0i32; PACKET_SAMPLES];
         for voice in &mut self.voices {
-            if whole && voice.queue.len() < samples {
+            if whole && voice.queue.len() < PACKET_SAMPLES {
                 continue;
             }
-            let length = voice.queue.len().min(samples);
+            let length = voice.queue.len().min(PACKET_SAMPLES);
             for (to, from) in sum.iter_mut().zip(voice.queue.drain(..length)) {
                 *to += i32::from(from);
             }
@@ -270,38 +265,37 @@ impl State {
             return;
         }
         while let Some(longest) = self.voices.iter().map(|v| v.queue.len()).max().filter(|&length| length > 0) {
-            let piece = self.mix(PACKET_SAMPLES, false);
+            let piece = self.mix(false);
             self.emit(&piece, now);
             if longest <= PACKET_SAMPLES && PACKET_SAMPLES - longest < LOOKAHEAD_FRAMES * CHANNELS {
                 self.emit(&[0; PACKET_SAMPLES], now);
             }
         }
-        self.end(PACKET_FRAMES);
+        self.end();
         self.held = [0; CHANNELS];
     }
 
     /// Sends one piece, or leaves it out.
-    fn emit(&mut self, piece: &[i16], now: Instant) {
-        let frames = piece.len() / CHANNELS;
+    fn emit(&mut self, piece: &[i16; PACKET_SAMPLES], now: Instant) {
         let silent = piece.chunks_exact(CHANNELS).all(|frame| frame == self.held);
-        self.held.copy_from_slice(&piece[piece.len() - CHANNELS..]);
+        self.held.copy_from_slice(&piece[PACKET_SAMPLES - CHANNELS..]);
         let peak = if silent { 0 } else { piece.iter().map(|s| s.unsigned_abs()).max().unwrap_or(0) };
         self.level.add(peak, now);
         if !self.link.has_listeners() {
             self.phase = Phase::Silent;
-            self.next_frame += frames as u64;
+            self.next_frame += PACKET_FRAMES as u64;
             return;
         }
         let marker = self.phase == Phase::Silent;
         self.phase = match self.phase {
             Phase::Silent if silent => {
                 self.stats.silent_pieces += 1;
-                self.next_frame += frames as u64;
+                self.next_frame += PACKET_FRAMES as u64;
                 return;
             }
-            Phase::Sounding { tail: 0 } if silent => return self.end(frames),
-            Phase::Sounding { tail } if silent => Phase::Sounding { tail: tail.saturating_sub(frames) },
-            Phase::Silent | Phase::Sounding { .. } => Phase::Sounding { tail: TAIL_FRAMES },
+            Phase::Sounding { tail: 0 } if silent => return self.end(),
+            Phase::Sounding { tail } if silent => Phase::Sounding { tail: tail - 1 },
+            Phase::Silent | Phase::Sounding { .. } => Phase::Sounding { tail: TAIL_PACKETS },
         };
         self.stats.stretches += u64::from(marker);
         let mut payload = [0; MAX_PAYLOAD_BYTES];
@@ -315,18 +309,18 @@ impl State {
                 tracing::debug!(%error, "a piece of sound was not encoded");
             }
         }
-        self.next_frame += frames as u64;
+        self.next_frame += PACKET_FRAMES as u64;
     }
 
     /// Ends a stretch of sound by a packet of its own, so that the receiver does not take silence for loss. It stands for
-    /// so many silent frames.
-    fn end(&mut self, frames: usize) {
+    /// one silent piece.
+    fn end(&mut self) {
         if self.phase != Phase::Silent {
             self.phase = Phase::Silent;
             if let Some(toc) = self.toc {
                 // The TOC's two lowest bits say "one frame" (RFC 6716, section 3.1); a frame of no bytes is a pause.
                 self.send(&[toc & !3], false);
-                self.next_frame += frames as u64;
+                self.next_frame += PACKET_FRAMES as u64;
             }
         }
     }

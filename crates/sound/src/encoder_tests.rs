@@ -94,28 +94,8 @@ fn a_host_that_stalls_and_catches_up_makes_no_gap() {
     }
     let all: Vec<_> = sent.try_iter().collect();
     assert!(all.len() > 50);
-    let steps = all.windows(2).map(|p| (p[1].timestamp.wrapping_sub(p[0].timestamp), p[1].marker));
-    assert!(
-        steps.clone().all(|(frames, marker)| matches!(frames, 120 | 240) && !marker),
-        "{:?}",
-        steps.collect::<Vec<_>>()
-    );
+    assert!(all.windows(2).all(|p| p[1].timestamp.wrapping_sub(p[0].timestamp) == 240 && !p[1].marker));
     assert_eq!(encoder.stats_at(t0).underruns, 1, "who listens heard it, and it is counted");
-}
-
-#[test]
-fn of_a_guests_piece_hardly_anything_waits_for_the_next() {
-    let (encoder, sent) = encoder();
-    let (t0, mut first, mut heard) = (Instant::now(), None, Vec::new());
-    for n in 0..40 {
-        encoder.push_at(1, &tone(n * 1024, 1024, 0.5), t0 + Duration::from_micros(21_333 * n as u64));
-        heard.extend(sent.try_iter());
-        let begin = *first.get_or_insert(heard[0].timestamp);
-        let last = heard[heard.len() - 1].timestamp.wrapping_sub(begin) as usize;
-        assert!((n + 1) * 1024 - last < 360, "piece {n}: less than 120 frames after the last packet's 120 or 240");
-    }
-    let short = heard.windows(2).filter(|p| p[1].timestamp.wrapping_sub(p[0].timestamp) == 120).count();
-    assert!((5..=25).contains(&short), "at most one a piece, and rarely more than every second: {short}");
 }
 
 #[test]
