@@ -231,6 +231,21 @@ pub struct Alert {
     pub detail: Option<String>,
 }
 
+impl Alert {
+    /// Title: an instance is not well, and nothing more is done about it by itself.
+    pub const INSTANCE_FAILED: &str = "Instance failed";
+    /// Title: an instance's attempts of an hour are used up.
+    pub const LIMIT_REACHED: &str = "Recovery limit reached";
+
+    /// The instance whose state it tells, as its tile does; `None` for what is told beside that, such as a check of
+    /// people's own.
+    #[must_use]
+    pub fn whose_state(&self) -> Option<InstanceId> {
+        let is_of_state = [Self::INSTANCE_FAILED, Self::LIMIT_REACHED].contains(&self.title.as_str());
+        self.instance_id.filter(|_| is_of_state)
+    }
+}
+
 /// One point of a history: what was seen between `at_ms` and the next point.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -356,5 +371,27 @@ impl Event {
             Self::Viewers { .. } => "viewers",
             Self::Discovery { .. } => "discovery",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_about_a_state_are_told_from_those_beside_it() {
+        let alert = |title: &str, instance_id| Alert {
+            id: "a".to_owned(),
+            at_ms: 1,
+            ended_at_ms: None,
+            severity: Severity::Warning,
+            instance_id,
+            title: title.to_owned(),
+            detail: None,
+        };
+        let id = InstanceId::try_new(2).ok();
+        assert_eq!(alert(Alert::INSTANCE_FAILED, id).whose_state(), id);
+        assert_eq!(alert("Check failed: frames", id).whose_state(), None);
+        assert_eq!(alert(Alert::INSTANCE_FAILED, None).whose_state(), None);
     }
 }

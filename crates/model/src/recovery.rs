@@ -4,6 +4,9 @@ use crate::failure::{FailureClass, Remedy};
 use crate::instance::InstanceId;
 use serde::{Deserialize, Serialize};
 
+/// What an attempt's detail says before how the instance was afterwards, where it did not help.
+pub const AFTERWARDS: &str = "afterwards: ";
+
 /// Attempts per instance within [`WINDOW_MS`], whoever makes them.
 pub const MAX_ATTEMPTS: usize = 3;
 /// The limit's window in milliseconds: one hour, sliding.

@@ -72,6 +72,25 @@ pub struct SessionReport {
     pub rtt_ms: Option<f64>,
 }
 
+impl SessionReport {
+    /// A session in that state, of which nothing else is known yet.
+    #[must_use]
+    pub fn new(instance_id: InstanceId, state: impl Into<String>) -> Self {
+        Self {
+            instance_id,
+            state: state.into(),
+            quality: None,
+            reason: None,
+            fault: None,
+            fps_decoded: None,
+            fps_shown: None,
+            frames_dropped: 0,
+            freezes: 0,
+            rtt_ms: None,
+        }
+    }
+}
+
 /// Body of `PUT /api/viewers/{viewer}`: a viewer tells of itself, at every change and every 3 s.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -299,18 +318,7 @@ mod tests {
 
     #[test]
     fn what_a_viewer_says_is_bounded() {
-        let session = |state: &str| SessionReport {
-            instance_id: InstanceId::try_new(0).expect("index"),
-            state: state.to_owned(),
-            quality: None,
-            reason: None,
-            fault: None,
-            fps_decoded: None,
-            fps_shown: None,
-            frames_dropped: 0,
-            freezes: 0,
-            rtt_ms: None,
-        };
+        let session = |state: &str| SessionReport::new(InstanceId::try_new(0).expect("index"), state);
         let report = |name: String, sessions| ViewerReport { name, focus: None, follows: false, sessions };
         let long = "x".repeat(MAX_LINE + 1);
         assert_eq!(report("ü".repeat(MAX_NAME), vec![session("connected"); MAX_SESSIONS]).check(), Ok(()));

@@ -2,15 +2,15 @@
 
 use super::book::Condition;
 use crate::executor::is_yielded;
-use loco_model::api::{Event, Instance, Severity};
+use loco_model::api::{Alert, Event, Instance, Severity};
 use loco_model::recovery::Outcome;
 use loco_model::{FailureClass, InstanceId, InstanceState};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-pub(super) const INSTANCE_FAILED: &str = "Instance failed";
+pub(super) const INSTANCE_FAILED: &str = Alert::INSTANCE_FAILED;
 pub(super) const RECOVERY_IN_VAIN: &str = "Recovery in vain";
-pub(super) const LIMIT_REACHED: &str = "Recovery limit reached";
+pub(super) const LIMIT_REACHED: &str = Alert::LIMIT_REACHED;
 pub(super) const DISCOVERY_STALE: &str = "Discovery is stale";
 pub(super) const STORE_FAILING: &str = "The store cannot be written";
 pub(super) const MOVED_ASIDE: &str = "The database was put aside";

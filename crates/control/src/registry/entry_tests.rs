@@ -4,18 +4,8 @@ use loco_model::InstanceId;
 use loco_model::usage::QualityLevel;
 
 fn says(state: &str, quality: Option<QualityLevel>, fault: Option<&str>) -> Vec<(String, SessionReport)> {
-    let session = SessionReport {
-        instance_id: InstanceId::try_new(0).expect("index"),
-        state: state.into(),
-        quality,
-        reason: None,
-        fault: fault.map(str::to_owned),
-        fps_decoded: None,
-        fps_shown: None,
-        frames_dropped: 0,
-        freezes: 0,
-        rtt_ms: None,
-    };
+    let bare = SessionReport::new(InstanceId::try_new(0).expect("index"), state);
+    let session = SessionReport { quality, fault: fault.map(str::to_owned), ..bare };
     vec![("ada".into(), session)]
 }
 

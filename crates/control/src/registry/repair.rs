@@ -7,7 +7,7 @@ use crate::hub::{HubError, unix_ms};
 use crate::policy::{Ended, Given, Plan, settling_time};
 use crate::store::Store;
 use loco_model::api::Event;
-use loco_model::recovery::{Attempt, Initiator, Ledger, Outcome, RecoverOrder, WINDOW_MS};
+use loco_model::recovery::{AFTERWARDS, Attempt, Initiator, Ledger, Outcome, RecoverOrder, WINDOW_MS};
 use loco_model::{InstanceId, Remedy};
 use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -236,8 +236,8 @@ impl Registry {
         if outcome == Outcome::InVain {
             let still = still.unwrap_or_else(|| "it is not well".to_owned());
             attempt.detail = Some(match attempt.detail.take() {
-                Some(detail) => format!("{detail}; afterwards: {still}"),
-                None => format!("afterwards: {still}"),
+                Some(detail) => format!("{detail}; {AFTERWARDS}{still}"),
+                None => format!("{AFTERWARDS}{still}"),
             });
         }
         tracing::info!(%id, attempt = attempt.id, ?outcome, "attempt is judged");

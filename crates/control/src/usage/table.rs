@@ -166,16 +166,10 @@ mod tests {
 
     fn session(index: usize, fps: f64, fault: Option<&str>) -> SessionReport {
         SessionReport {
-            instance_id: id(index),
-            state: "connected".into(),
             quality: Some(QualityLevel::Good),
-            reason: None,
             fault: fault.map(str::to_owned),
             fps_decoded: Some(fps),
-            fps_shown: None,
-            frames_dropped: 0,
-            freezes: 0,
-            rtt_ms: None,
+            ..SessionReport::new(id(index), "connected")
         }
     }
 

@@ -73,16 +73,10 @@ impl Case {
 
     fn session(&mut self, state: &str, quality: Option<QualityLevel>, fault: Option<&str>) {
         let session = SessionReport {
-            instance_id: InstanceId::try_new(0).expect("index"),
-            state: state.into(),
             quality,
             reason: Some("no route".into()),
             fault: fault.map(str::to_owned),
-            fps_decoded: None,
-            fps_shown: None,
-            frames_dropped: 0,
-            freezes: 0,
-            rtt_ms: None,
+            ..SessionReport::new(InstanceId::try_new(0).expect("index"), state)
         };
         self.sessions.push((format!("ada-{}", self.sessions.len()), session));
     }

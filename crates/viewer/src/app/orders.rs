@@ -54,7 +54,7 @@ impl App {
         };
         let on_wall = alert.instance_id.filter(|id| id.is_in_grid() && self.wall.tile(*id).is_some());
         let note = on_wall.map_or_else(|| note.clone(), |id| note.clone().action("Show", Ask::Focus(id)));
-        self.note(note.keyed(words::whose_state(alert).map_or_else(|| format!("alert {}", alert.id), about)));
+        self.note(note.keyed(alert.whose_state().map_or_else(|| format!("alert {}", alert.id), about)));
     }
 
     /// The active list is another one.

@@ -105,18 +105,8 @@ fn id(n: usize) -> InstanceId {
 }
 
 fn seen(quality: QualityLevel, fps: f64) -> ViewerReport {
-    let session = SessionReport {
-        instance_id: id(0),
-        state: "connected".into(),
-        quality: Some(quality),
-        reason: None,
-        fault: None,
-        fps_decoded: Some(fps),
-        fps_shown: None,
-        frames_dropped: 0,
-        freezes: 0,
-        rtt_ms: None,
-    };
+    let session =
+        SessionReport { quality: Some(quality), fps_decoded: Some(fps), ..SessionReport::new(id(0), "connected") };
     ViewerReport { name: "Ada".into(), focus: Some(id(0)), follows: false, sessions: vec![session] }
 }
 

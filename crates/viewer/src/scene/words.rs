@@ -1,14 +1,8 @@
 //! What is being done to an instance, in words for people. Pure.
 
-use loco_model::InstanceId;
-use loco_model::api::Alert;
 use loco_model::failure::{FailureClass, Remedy};
-use loco_model::recovery::{Attempt, Initiator, MAX_ATTEMPTS, Outcome};
+use loco_model::recovery::{AFTERWARDS, Attempt, Initiator, MAX_ATTEMPTS, Outcome};
 
-/// Titles of the alerts about how an instance is.
-const OF_STATE: [&str; 2] = ["Instance failed", "Recovery limit reached"];
-/// What the control plane puts before how an instance was after an attempt.
-pub const AFTERWARDS: &str = "afterwards: ";
 /// What took less than this, in milliseconds, took no time to people.
 const NO_TIME: u64 = 50;
 
@@ -129,16 +123,10 @@ pub fn attempt(name: &str, attempt: &Attempt) -> (News, String) {
     }
 }
 
-/// The instance whose state an alert tells; `None` for what is told beside it, such as a check of people's own.
-#[must_use]
-pub fn whose_state(alert: &Alert) -> Option<InstanceId> {
-    alert.instance_id.filter(|_| OF_STATE.contains(&alert.title.as_str()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loco_model::api::Severity;
+    use loco_model::InstanceId;
 
     #[test]
     fn every_outcome_is_one_line() {
@@ -192,22 +180,5 @@ mod tests {
         assert_eq!(ordinal(Some(2)).as_deref(), Some("attempt 1 of 3"));
         assert_eq!((ordinal(Some(0)).as_deref(), ordinal(None)), (Some("attempt 3 of 3"), None));
         assert_eq!(attempts_left(1), "1 attempt is left in this hour");
-    }
-
-    #[test]
-    fn alerts_about_a_state_are_told_from_those_beside_it() {
-        let alert = |title: &str, instance_id| Alert {
-            id: "a".into(),
-            at_ms: 1,
-            ended_at_ms: None,
-            severity: Severity::Warning,
-            instance_id,
-            title: title.into(),
-            detail: None,
-        };
-        let id = InstanceId::try_new(2).ok();
-        assert_eq!(whose_state(&alert("Instance failed", id)), id);
-        assert_eq!(whose_state(&alert("Check failed: frames", id)), None);
-        assert_eq!(whose_state(&alert("Instance failed", None)), None);
     }
 }
