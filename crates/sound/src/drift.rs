@@ -4,20 +4,19 @@
 //! callback within some seconds, not the mean: the mean depends on how jittery the way is, the least says how near to
 //! an underrun it went.
 //!
-//! How much is to be left over is learnt: little is enough on a quiet machine, and is all that delay should cost there;
-//! where packets came late, and most where several did in a row, more is kept for some minutes.
+//! How much is to be left over is learnt: little is enough on a quiet machine, and is all that delay should cost there.
+//! Where it once went deeper than that, or near to it, so much and a quarter more is kept for some minutes.
 
 /// What should be left over at the worst moment, at least.
 pub(super) const LEAST_SPARE_MS: f64 = 6.0;
 /// And at most: a stall that is longer is heard.
 const MOST_SPARE_MS: f64 = 100.0;
-/// What a late packet adds to it, times the square of how many were late in a row with it: one alone is concealed and
-/// hardly heard, the last before an underrun nearly was one.
+/// What one late packet adds to it: alone it is concealed and hardly heard, and no reason for more delay.
 const SPARE_PER_LATE_MS: f64 = 0.5;
-/// What an underrun adds.
-const SPARE_PER_UNDERRUN_MS: f64 = 12.0;
-/// What was added falls to 1/e in this time.
-const FORGET_SECS: f64 = 120.0;
+/// Kept for a dip as deep as the deepest one, times this.
+const MARGIN: f64 = 1.25;
+/// What was learnt falls to 1/e in this time.
+const FORGET_SECS: f64 = 300.0;
 /// How far to look back for the worst moment.
 const WINDOW_SECS: f64 = 4.0;
 /// Speed per millisecond of error.
@@ -32,11 +31,19 @@ const LIMIT: f64 = 4000e-6;
 /// The controller.
 #[derive(Debug)]
 pub(super) struct Steering {
-    /// What should be left over.
+    /// What should be left over, as this way was seen.
     spare_ms: f64,
+    /// And as others were that share its machine.
+    others_ms: f64,
     least_ms: f64,
     window_secs: f64,
+    /// What the speed took out of the store in this window.
+    emptied_ms: f64,
     late: bool,
+    /// What was left over at the worst moment of the last window.
+    last_ms: f64,
+    /// And of the better one of the last two, as steered by: what is spare is there for the stall that made one of them
+    /// worse, and need not be left over then too.
     floor_ms: f64,
     integral: f64,
     speed: f64,
@@ -46,9 +53,12 @@ impl Steering {
     pub(super) fn new() -> Self {
         Self {
             spare_ms: LEAST_SPARE_MS,
+            others_ms: 0.0,
             least_ms: f64::INFINITY,
             window_secs: 0.0,
+            emptied_ms: 0.0,
             late: false,
+            last_ms: LEAST_SPARE_MS,
             floor_ms: LEAST_SPARE_MS,
             integral: 0.0,
             speed: 0.0,
@@ -57,29 +67,39 @@ impl Steering {
 
     /// A new stretch of sound begins, or a part was skipped. What was learnt about clocks and way is kept.
     pub(super) fn restart(&mut self) {
-        let Self { spare_ms, integral, .. } = *self;
-        *self = Self { spare_ms, integral, floor_ms: spare_ms, ..Self::new() };
+        let Self { spare_ms, others_ms, integral, .. } = *self;
+        *self = Self { spare_ms, others_ms, integral, last_ms: self.spare_ms(), floor_ms: self.spare_ms(), ..Self::new() };
     }
 
     /// What should be left over at the worst moment, in milliseconds.
     pub(super) fn spare_ms(&self) -> f64 {
+        self.spare_ms.max(self.others_ms)
+    }
+
+    /// The part of it that was learnt here.
+    pub(super) fn learnt_ms(&self) -> f64 {
         self.spare_ms
     }
 
-    /// Nothing was there when it was needed, so many times in a row: the store may not be called too full in this
-    /// window, and is to be fuller.
-    pub(super) fn saw_late(&mut self, in_a_row: u32) {
+    /// What others learnt who sit in the same place; holds until told anew.
+    pub(super) fn share(&mut self, others_ms: f64) {
+        self.others_ms = others_ms.min(MOST_SPARE_MS);
+    }
+
+    /// Nothing was there when it was needed, so many times in a row, `missing_ms` in all: the store may not be called
+    /// too full in this window, and is to be fuller.
+    pub(super) fn saw_late(&mut self, in_a_row: u32, missing_ms: f64) {
         self.late = true;
-        self.add_spare(SPARE_PER_LATE_MS * f64::from(in_a_row).powi(2));
+        if in_a_row == 1 {
+            self.spare_ms = (self.spare_ms + SPARE_PER_LATE_MS).min(MOST_SPARE_MS);
+        } else {
+            self.saw_dip(self.floor_ms.max(0.0) + missing_ms);
+        }
     }
 
-    /// Playing had to stop.
-    pub(super) fn saw_underrun(&mut self) {
-        self.add_spare(SPARE_PER_UNDERRUN_MS);
-    }
-
-    fn add_spare(&mut self, more_ms: f64) {
-        self.spare_ms = (self.spare_ms + more_ms).min(MOST_SPARE_MS);
+    /// At one moment so much less was there than at the worst one of the time before.
+    fn saw_dip(&mut self, deep_ms: f64) {
+        self.spare_ms = self.spare_ms.max((MARGIN * deep_ms).min(MOST_SPARE_MS));
     }
 
     /// A callback of `secs` will leave `left_ms` in store.
@@ -88,14 +108,22 @@ impl Steering {
         self.least_ms = self.least_ms.min(left_ms);
         self.window_secs += secs;
         if self.window_secs > WINDOW_SECS {
-            self.floor_ms = if self.late { self.least_ms.min(LEAST_SPARE_MS) } else { self.least_ms };
+            let now_ms = if self.late { self.least_ms.min(LEAST_SPARE_MS) } else { self.least_ms };
+            let emptied_ms = self.emptied_ms.max(0.0);
+            if !self.late {
+                self.saw_dip(self.floor_ms - emptied_ms - now_ms);
+            }
+            self.floor_ms = now_ms.max(self.last_ms - emptied_ms);
+            self.last_ms = now_ms;
             self.late = false;
             self.least_ms = f64::INFINITY;
             self.window_secs = 0.0;
+            self.emptied_ms = 0.0;
         }
-        let error_ms = self.floor_ms - self.spare_ms;
+        let error_ms = self.floor_ms - self.spare_ms();
         self.integral = (self.integral + error_ms * secs * INTEGRAL).clamp(-INTEGRAL_LIMIT, INTEGRAL_LIMIT);
         self.speed = (self.integral + error_ms * PROPORTIONAL).clamp(-LIMIT, LIMIT);
+        self.emptied_ms += self.speed * secs * 1e3;
     }
 
     /// How much faster to play than at 1: positive empties the store.
@@ -122,7 +150,7 @@ mod tests {
     #[test]
     fn follows_clocks_that_differ() {
         for ppm in [-200.0, 0.0, 200.0] {
-            let (left_ms, speed_ppm) = simulate(ppm, 20.0, 600.0);
+            let (left_ms, speed_ppm) = simulate(ppm, 20.0, 1200.0);
             assert!((left_ms - LEAST_SPARE_MS).abs() < 0.7, "{ppm} ppm: {left_ms} ms left");
             assert!((speed_ppm - ppm).abs() < 20.0, "{ppm} ppm: speed {speed_ppm} ppm");
         }
@@ -143,7 +171,7 @@ mod tests {
         let mut steering = Steering::new();
         for n in 0..1000 {
             if n % 10 == 0 {
-                steering.saw_late(1);
+                steering.saw_late(1, 5.0);
             }
             steering.observe(30.0, 0.01);
         }
@@ -161,31 +189,60 @@ mod tests {
         assert!(learnt > 0.0 && steering.integral == learnt && steering.floor_ms == LEAST_SPARE_MS);
     }
 
+    /// Plays so long from a store that is fed as fast as it is emptied at speed 1; what is left.
+    fn play(steering: &mut Steering, left_ms: &mut f64, secs: f64) {
+        for _ in 0..(secs * 100.0) as usize {
+            steering.observe(*left_ms, 0.01);
+            *left_ms -= 10.0 * steering.speed();
+        }
+    }
+
     #[test]
     fn the_spare_grows_with_what_came_late_and_is_forgotten_slowly() {
         let mut steering = Steering::new();
-        steering.saw_late(1);
+        steering.saw_late(1, 5.0);
         let after_one = steering.spare_ms();
         assert!(after_one < LEAST_SPARE_MS + 1.0, "one alone costs hardly any delay: {after_one}");
-        for in_a_row in 2..=3 {
-            steering.saw_late(in_a_row);
+        for in_a_row in 2..=4 {
+            steering.saw_late(in_a_row, 5.0 * f64::from(in_a_row));
         }
-        steering.saw_underrun();
-        let after_underrun = steering.spare_ms();
-        assert!(after_underrun > LEAST_SPARE_MS + 15.0, "{after_underrun}");
+        let after_stall = steering.spare_ms();
+        assert!(after_stall >= 1.25 * (LEAST_SPARE_MS + 20.0), "the next one is outlived: {after_stall}");
         steering.restart();
-        assert!((steering.spare_ms() - after_underrun).abs() < 1e-9, "a restart forgets nothing");
+        assert!((steering.spare_ms() - after_stall).abs() < 1e-9, "a restart forgets nothing");
         let mut left_ms = steering.spare_ms();
-        for _ in 0..12_000 {
-            steering.observe(left_ms, 0.01);
-            left_ms -= 10.0 * steering.speed();
-        }
-        let expected = LEAST_SPARE_MS + (after_underrun - LEAST_SPARE_MS) / std::f64::consts::E;
+        play(&mut steering, &mut left_ms, FORGET_SECS);
+        let expected = LEAST_SPARE_MS + (after_stall - LEAST_SPARE_MS) / std::f64::consts::E;
         assert!((steering.spare_ms() - expected).abs() < 0.1, "{} of {expected}", steering.spare_ms());
         assert!((left_ms - steering.spare_ms()).abs() < 2.0, "the store follows: {left_ms}");
-        for _ in 0..100 {
-            steering.saw_underrun();
-        }
+        steering.saw_late(100, 500.0);
         assert!(steering.spare_ms() <= MOST_SPARE_MS);
+    }
+
+    #[test]
+    fn what_was_nearly_late_counts_too() {
+        let mut steering = Steering::new();
+        steering.share(30.0);
+        let mut left_ms = 30.0;
+        play(&mut steering, &mut left_ms, 20.0);
+        assert!((steering.learnt_ms() - LEAST_SPARE_MS).abs() < 1e-9, "nothing happened: {}", steering.learnt_ms());
+        let mut dip_ms = left_ms - 28.0;
+        play(&mut steering, &mut dip_ms, 0.1);
+        play(&mut steering, &mut left_ms, 8.0);
+        assert!((34.0..37.0).contains(&steering.learnt_ms()), "1.25 of 28: {}", steering.learnt_ms());
+    }
+
+    #[test]
+    fn what_others_learnt_is_kept_in_store_and_is_not_taken_for_an_own_dip() {
+        let mut steering = Steering::new();
+        let mut left_ms = LEAST_SPARE_MS;
+        play(&mut steering, &mut left_ms, 10.0);
+        for (others_ms, secs) in [(60.0, 120.0), (0.0, 120.0)] {
+            steering.share(others_ms);
+            play(&mut steering, &mut left_ms, secs);
+            let wanted_ms = steering.spare_ms();
+            assert!((left_ms - wanted_ms).abs() < 2.0, "{others_ms} ms of others: {left_ms} of {wanted_ms} left");
+            assert!(steering.learnt_ms() < LEAST_SPARE_MS + 1.0, "{}", steering.learnt_ms());
+        }
     }
 }

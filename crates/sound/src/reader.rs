@@ -25,8 +25,8 @@ const START_WAIT: f64 = 2.0;
 const TOO_MUCH_MS: f64 = 60.0;
 /// What may be there beyond that in the middle of sound, before its beginning is left out.
 const SURPLUS_MS: f64 = 20.0;
-/// Late packets concealed in a row before playing stops.
-const MAX_LATE: u32 = 3;
+/// Late packets concealed in a row before playing stops: 40 ms of ours, in which Opus lets fade what it makes up.
+const MAX_LATE: u32 = 8;
 /// A pause in the sender's time that is played as it was, at most; a longer one has no meaning for the delay.
 const MAX_GAP_FRAMES: i64 = RATE_HZ as i64;
 /// A pause so short that playing does not stop for it.
@@ -143,6 +143,18 @@ impl Reader {
         matches!(self.phase, Phase::Silent { .. }) && self.ring.is_empty() && self.waiting.len() == 0
     }
 
+    /// What this reader learnt to keep in store for packets that come late, in milliseconds.
+    #[must_use]
+    pub fn learnt_spare_ms(&self) -> f64 {
+        self.steering.learnt_ms()
+    }
+
+    /// What other readers of the same machine learnt to keep in store, in milliseconds: this one does too, until told
+    /// anew.
+    pub fn share_spare(&mut self, others_ms: f64) {
+        self.steering.share(others_ms);
+    }
+
     /// So many frames passed in silence without a call of [`Reader::fill`].
     pub fn pass(&mut self, frames: usize) {
         if let Phase::Silent { silent_frames, .. } = &mut self.phase {
@@ -157,7 +169,7 @@ impl Reader {
             out.fill(0.0);
             return Filled::Silence;
         }
-        let part_ms = frames as f64 * 1000.0 / f64::from(RATE_HZ);
+        let part_ms = milliseconds(frames);
         if self.stored_ms() - part_ms > self.steering.spare_ms() + TOO_MUCH_MS {
             self.skip();
         }
@@ -209,8 +221,7 @@ impl Reader {
 
     /// What is in store, decoded and not.
     fn stored_ms(&self) -> f64 {
-        let frames = self.pcm.len() / CHANNELS + self.waiting.frames(self.packet_frames);
-        frames as f64 * 1000.0 / f64::from(RATE_HZ)
+        milliseconds(self.pcm.len() / CHANNELS + self.waiting.frames(self.packet_frames))
     }
 
     /// What a stretch of sound begins with.
@@ -230,7 +241,7 @@ impl Reader {
         };
         *waited_frames += frames;
         let stored_ms = self.stored_ms();
-        let waited_ms = waited as f64 * 1000.0 / f64::from(RATE_HZ);
+        let waited_ms = milliseconds(waited);
         if stored_ms < start_ms && waited_ms < START_WAIT * start_ms && !self.waiting.holds_end() {
             return false;
         }
@@ -256,7 +267,6 @@ impl Reader {
     fn stop(&mut self, why: Stop) {
         if why == Stop::Underrun {
             count(&self.counters().underruns);
-            self.steering.saw_underrun();
         }
         let ended_at = if let Stop::End(timestamp) = why { Some(timestamp) } else { None };
         self.phase = Phase::Silent { ended_at, silent_frames: 0, waited_frames: 0 };
@@ -310,15 +320,15 @@ impl Reader {
         if self.last_packet_was_quiet {
             return Some(Stop::Quiet);
         }
-        let late = if let Phase::Playing { late } = self.phase { late } else { 0 };
+        let late = 1 + if let Phase::Playing { late } = self.phase { late } else { 0 };
+        self.steering.saw_late(late, f64::from(late) * milliseconds(self.packet_frames));
         let begin = self.pcm.len();
         self.conceal(self.packet_frames);
-        if late >= MAX_LATE {
+        if late > MAX_LATE {
             ramp_down(&mut self.pcm[begin..]);
             return Some(Stop::Underrun);
         }
-        self.phase = Phase::Playing { late: late + 1 };
-        self.steering.saw_late(late + 1);
+        self.phase = Phase::Playing { late };
         count(&self.counters().concealed_late);
         None
     }
@@ -374,6 +384,10 @@ impl Reader {
             }
         }
     }
+}
+
+fn milliseconds(frames: usize) -> f64 {
+    frames as f64 * 1000.0 / f64::from(RATE_HZ)
 }
 
 fn ramp_down(interleaved: &mut [f32]) {

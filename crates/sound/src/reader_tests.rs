@@ -212,9 +212,10 @@ fn a_long_stall_interrupts_once() {
 
 #[test]
 fn stalls_that_come_again_are_soon_outlived() {
-    let underruns = underruns_over_time(0.05);
-    assert!(underruns[0] >= 1, "50 ms are more than what is spare at first: {underruns:?}");
-    assert!(underruns[0] <= 2 && underruns[1..].iter().sum::<u64>() <= 1, "{underruns:?}");
+    assert_eq!(underruns_over_time(0.05), [0; 4], "50 ms are bridged");
+    let underruns = underruns_over_time(0.09);
+    assert!(underruns[0] >= 1, "90 ms are more than what is spare and made up at first: {underruns:?}");
+    assert!(underruns[0] <= 2 && underruns[1..].iter().sum::<u64>() == 0, "{underruns:?}");
 }
 
 #[test]
@@ -275,7 +276,7 @@ fn a_way_that_breaks_in_the_middle_of_sound_is_one_underrun_and_fades() {
     }
     heard.extend(play(&mut reader, 1.0));
     let stats = reader.stats().read();
-    assert_eq!((stats.underruns, stats.concealed_late, stats.playing), (1, 3, false), "{stats:?}");
+    assert_eq!((stats.underruns, stats.concealed_late, stats.playing), (1, 8, false), "{stats:?}");
     assert!(roughest(&heard) < 0.03, "{}", roughest(&heard));
     for _ in 0..50 {
         give(&mut writer, &agent.tone(480));

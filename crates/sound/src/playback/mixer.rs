@@ -111,8 +111,22 @@ impl Mixer {
                 drop(self.retired.push(old));
             }
         }
+        self.share_spare();
         for (n, part) in out.chunks_mut(MAX_PART_FRAMES * CHANNELS).enumerate() {
             self.fill_part(part, moment, offset + n * MAX_PART_FRAMES);
+        }
+    }
+
+    /// A stall of this machine, or of the one that all guests run on, comes to one instance now and to another then: what
+    /// two of them learnt, all keep in store. One alone may have a bad way of its own.
+    fn share_spare(&mut self) {
+        let (mut most, mut second) = (0.0f64, 0.0f64);
+        for learnt in self.channels.iter().filter_map(|c| c.reader.as_ref()).map(Reader::learnt_spare_ms) {
+            second = second.max(learnt.min(most));
+            most = most.max(learnt);
+        }
+        for reader in self.channels.iter_mut().filter_map(|c| c.reader.as_mut()) {
+            reader.share_spare(second);
         }
     }
 

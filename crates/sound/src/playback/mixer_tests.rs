@@ -312,6 +312,30 @@ fn louder_than_full_scale_is_cut_and_shown() {
 }
 
 #[test]
+fn what_two_learnt_by_a_stall_all_keep_in_store_and_what_one_did_alone_none_else() {
+    let mut wall = Wall::new(&[440.0, 1000.0, 3000.0]);
+    wall.play(0.5);
+    let kept = |wall: &Wall| {
+        [0, 1, 2].map(|n| wall.mixer.channels[n].reader.as_ref().unwrap().stats().read().spare_ms.round() as u32)
+    };
+    let quiet = kept(&wall);
+    assert_eq!(quiet, [6; 3]);
+    for stalled in 0..2 {
+        let late = wall.guests.remove(stalled);
+        wall.play(0.06);
+        wall.guests.insert(stalled, late);
+        wall.play(0.5);
+        let spare = kept(&wall);
+        assert!(spare[0] > 20, "the one that was late: {spare:?}");
+        if stalled == 0 {
+            assert_eq!(spare[1..], quiet[1..], "one way may be bad by itself");
+        } else {
+            assert!(spare[1] > 20 && spare[2] > 20, "all: {spare:?}");
+        }
+    }
+}
+
+#[test]
 fn a_replaced_or_detached_reader_is_given_back() {
     let mut wall = Wall::new(&[440.0]);
     wall.play(0.2);
