@@ -4,13 +4,14 @@
 
 mod common;
 
-use common::{Agent, SIZE, Viewer, grey_canvas, luma_of_grey, paint};
+use common::{Agent, Rewrite, SIZE, Viewer, grey_canvas, luma_of_grey, paint};
 use loco_impair::{Direction, Impairment, LinkHandle, Network, Protocol};
 use loco_media::stats::PathKind;
 use loco_media::{PortRange, ReceiverConfig, RelayServer, SenderConfig, SessionInput};
 use loco_model::Rect;
 use loco_model::input::KeysEvent;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SPOT: Rect = Rect::new(100, 100, 64, 64);
@@ -196,6 +197,35 @@ impl Drop for Relay {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_does_not_reach_the_agent_keeps_nobody_from_tcp() {
+    let relay = Relay::start();
+    // The agent does not learn of the relay, whose own way to it is blocked as all UDP is: it answers for itself alone.
+    let without_relay: Rewrite =
+        Arc::new(|offer| offer.split_inclusive('\n').filter(|line| !line.contains("typ relay")).collect());
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let canvas = grey_canvas(SIZE, 60);
+    let agent =
+        Agent::start_between(listen, SenderConfig::default(), canvas, without_relay, Arc::new(|answer| answer)).await;
+    let (_network, link, url) = behind(agent.address);
+    link.block(Protocol::Udp, true);
+    let server = RelayServer { only: false, ..relay.server.clone() };
+    let viewer = Viewer::start_with(ReceiverConfig { relay: Some(server), ..ReceiverConfig::new(url) });
+    let seen = viewer.sees(SPOT, luma_of_grey(60));
+    tokio::pin!(seen);
+    // As a viewer does that shows the statistics.
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        tokio::select! {
+            _ = &mut seen => break,
+            _ = tick.tick() => drop(viewer.receiver.stats()),
+        }
+    }
+    path_of(&viewer, PathKind::Tcp).await;
+    assert_eq!(viewer.receiver.stats().sessions_accepted, 1, "at the first attempt");
+    agent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A gap waits this long for its repair.
+/// A gap waits this long for its repair, and a frame without one for its next packet.
 pub(super) const DEADLINE: Duration = Duration::from_millis(400);
 /// Packets kept at most: seconds of any rate that we send.
 const MAX_PACKETS: usize = 4096;
@@ -68,14 +68,25 @@ pub(super) struct Counts {
     pub(super) seen: u64,
 }
 
+/// What the frame in front waits for.
+#[derive(Clone, Copy)]
+struct Wait {
+    /// A packet in front of others; else the rest of a frame, which may take long on a slow path.
+    for_gap: bool,
+    /// Since when the gap is seen, or when the last packet came.
+    since: Instant,
+}
+
 /// Puts frames together.
 pub(super) struct Assembler {
     packets: BTreeMap<u64, Stored>,
     /// First packet of the next frame.
     next: Option<u64>,
     newest: Option<u64>,
-    /// When the frame in front began to wait.
-    waiting_since: Option<Instant>,
+    /// When a packet last came that may be of use.
+    last_arrival: Option<Instant>,
+    /// `None`: nothing is there that waits.
+    wait: Option<Wait>,
     needs_key: bool,
     counts: Counts,
 }
@@ -86,7 +97,8 @@ impl Assembler {
             packets: BTreeMap::new(),
             next: None,
             newest: None,
-            waiting_since: None,
+            last_arrival: None,
+            wait: None,
             needs_key: true,
             counts: Counts::default(),
         }
@@ -104,12 +116,12 @@ impl Assembler {
     /// The decoder lost its state: everything up to the next key frame is useless.
     pub(super) fn restart(&mut self) {
         self.needs_key = true;
-        self.waiting_since = None;
+        self.wait = None;
     }
 
     /// When [`Assembler::pop`] must be called again even if no packet comes.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waiting_since.map(|since| since + DEADLINE)
+        self.wait.map(|wait| wait.since + DEADLINE)
     }
 
     /// Takes a packet.
@@ -142,6 +154,7 @@ impl Assembler {
         if self.next.is_some_and(|next| number < next) || self.packets.contains_key(&number) {
             return;
         }
+        self.last_arrival = Some(arrival);
         self.counts.received += 1;
         self.counts.seen += u64::from(packet.marker);
         if self.packets.len() >= MAX_PACKETS {
@@ -160,32 +173,55 @@ impl Assembler {
                 return None;
             }
             let next = self.next?;
-            if let Some(end) = self.end_of_frame(next) {
-                let frame = self.take(next, end);
-                (self.next, self.waiting_since) = (Some(end), None);
-                if frame.is_some() {
-                    return frame;
+            let missing = match self.end_of_frame(next) {
+                Err(missing) => missing,
+                Ok(end) => {
+                    let frame = self.take(next, end);
+                    (self.next, self.wait) = (Some(end), None);
+                    if frame.is_some() {
+                        return frame;
+                    }
+                    // Whole, but not readable: as good as lost.
+                    self.counts.dropped += 1;
+                    self.restart();
+                    continue;
                 }
-                // Whole, but not readable: as good as lost.
-                self.counts.dropped += 1;
-                self.restart();
-                continue;
-            }
-            if self.packets.is_empty() {
-                self.waiting_since = None;
+            };
+            let Some((&last, _)) = self.packets.last_key_value() else {
+                self.wait = None;
                 return None;
-            }
-            let since = *self.waiting_since.get_or_insert(now);
+            };
+            let since = self.waits_since(missing < last, now);
             if self.skip_to_key(next) {
                 continue;
             }
             if now < since + DEADLINE {
                 return None;
             }
-            self.counts.dropped += 1;
-            // Its last packet is among those that never came, or it was counted with it.
-            self.counts.seen += u64::from(!self.front_has_end());
-            self.restart();
+            self.give_up(next);
+        }
+    }
+
+    /// Since when the frame in front waits, with or without a gap in front of what came.
+    fn waits_since(&mut self, for_gap: bool, now: Instant) -> Instant {
+        let wait = match self.wait {
+            Some(wait) if wait.for_gap && for_gap => wait,
+            _ if for_gap => Wait { for_gap, since: now },
+            _ => Wait { for_gap, since: self.last_arrival.unwrap_or(now) },
+        };
+        self.wait = Some(wait);
+        wait.since
+    }
+
+    /// Nobody waits any more for the frame that begins at `next`.
+    fn give_up(&mut self, next: u64) {
+        self.restart();
+        self.counts.dropped += 1;
+        let front = self.packets.first_key_value();
+        let is_start = front.is_some_and(|(number, stored)| *number > next && starts_key_frame(&stored.payload));
+        // Its last packet is among those that never came, or it was counted with it.
+        self.counts.seen += u64::from(is_start || !self.front_has_end());
+        if !is_start {
             // What is left of the frame in front may not be taken for a new start.
             let timestamp = self.packets.first_key_value().map(|(_, stored)| stored.timestamp);
             self.packets.retain(|_, stored| Some(stored.timestamp) != timestamp);
@@ -213,7 +249,7 @@ impl Assembler {
         let starts = |(number, stored): (&u64, &Stored)| {
             (*number > next && starts_key_frame(&stored.payload)).then_some(*number)
         };
-        let whole = self.packets.iter().filter_map(starts).find(|start| self.end_of_frame(*start).is_some());
+        let whole = self.packets.iter().filter_map(starts).find(|start| self.end_of_frame(*start).is_ok());
         // A key frame's later slices begin one too; only its first packet comes after another frame's last.
         let Some(start) = whole else { return false };
         let timestamp = self.packets.get(&start).map(|stored| stored.timestamp);
@@ -234,22 +270,23 @@ impl Assembler {
             let ended = before.values().any(|other| other.timestamp == stored.timestamp && other.marker);
             self.counts.seen += u64::from(!ended);
         }
-        (self.next, self.needs_key, self.waiting_since) = (Some(start), false, None);
+        (self.next, self.needs_key, self.wait) = (Some(start), false, None);
     }
 
-    /// One past the last packet of the frame that begins at `next`, if all of it is there.
-    fn end_of_frame(&self, next: u64) -> Option<u64> {
+    /// One past the last packet of the frame that begins at `next`, if all of it is there; else the first packet that is
+    /// not.
+    fn end_of_frame(&self, next: u64) -> Result<u64, u64> {
         let mut number = next;
         for (found, stored) in self.packets.range(next..) {
             if *found != number {
-                return None;
+                break;
             }
             number += 1;
             if stored.marker {
-                return Some(number);
+                return Ok(number);
             }
         }
-        None
+        Err(number)
     }
 
     /// Whether the last packet of the frame in front is there.

@@ -107,6 +107,47 @@ fn a_frame_without_its_end_is_given_up_too() {
 }
 
 #[test]
+fn a_frame_that_a_slow_path_brings_in_order_is_not_given_up() {
+    let mut bed = Bed::new();
+    for i in 0..20u16 {
+        bed.push(i, 7, i == 19, if i == 0 { &KEY } else { &IDR });
+        assert_eq!(bed.timestamps().len(), usize::from(i == 19), "packet {i}");
+        assert!(bed.assembler.deadline().is_none_or(|at| at == bed.now + DEADLINE));
+        bed.now += Duration::from_millis(100);
+    }
+    // A packet that is lost in the middle of it waits no longer than any other.
+    bed.push(20, 8, false, &DELTA);
+    assert!(bed.timestamps().is_empty());
+    bed.now += Duration::from_millis(300);
+    bed.push(22, 8, false, &DELTA);
+    assert!(bed.timestamps().is_empty());
+    let deadline = bed.now + DEADLINE;
+    for i in 23..26 {
+        bed.now += Duration::from_millis(90);
+        bed.push(i, 8, false, &DELTA);
+        assert!(bed.timestamps().is_empty());
+        assert_eq!(bed.assembler.deadline(), Some(deadline));
+    }
+}
+
+#[test]
+fn a_key_frame_that_begins_behind_a_gap_survives_the_gap() {
+    let mut bed = Bed::new();
+    bed.push(1, 1, true, &KEY);
+    assert_eq!(bed.timestamps(), [1]);
+    bed.push(3, 3, false, &KEY);
+    assert!(bed.timestamps().is_empty());
+    bed.now = bed.assembler.deadline().expect("it waits");
+    bed.push(4, 3, false, &IDR);
+    assert!(bed.timestamps().is_empty(), "the frame before it is given up");
+    assert!(!bed.assembler.needs_key(), "no other key frame is to be asked for");
+    bed.push(5, 3, true, &IDR);
+    assert_eq!(bed.timestamps(), [3]);
+    let counts = bed.assembler.counts();
+    assert_eq!((counts.dropped, counts.skipped, counts.seen), (1, 0, 3));
+}
+
+#[test]
 fn each_frame_tells_its_fate_and_its_wait() {
     let mut bed = Bed::new();
     bed.push(1, 1, true, &KEY);

@@ -98,8 +98,9 @@ pub(super) async fn send_input(
                     }
                 }
             }
-            _ = keys_channel.next() => {}
-            _ = pointer_channel.next() => {}
+            // Nothing is said on these; a closed one would say that for ever.
+            message = keys_channel.next() => if message.is_none() { return },
+            message = pointer_channel.next() => if message.is_none() { return },
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The receiver's task: connect, serve, and connect again.
 
-use super::assemble::Assembler;
+use super::assemble::{Assembler, Counts};
 use super::channels::{ask_for_echoes, receive_sound, send_input};
 use super::key_frames::KeyFrameAsker;
 use super::mailbox::{Mailbox, Outbox};
-use super::reach::{Agreed, Reach, Seen, Terms, bind_for};
+use super::reach::{Agreed, Reach, Seen, Terms};
 use super::vigil::{Step, Vigil};
 use super::{SessionState, lifeline};
 use crate::config::ReceiverConfig;
@@ -26,7 +26,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// After that a channel must open or media come. The flight that ends the DTLS handshake is not sent again when it is
 /// lost: this end is connected then, the other one waits for ever.
 const OPEN_WITHIN: Duration = Duration::from_secs(4);
-/// UDP has this long to be heard before TCP is tried too.
+/// UDP has this long to connect before TCP is tried too. That something is heard by UDP is not enough: a relay may answer
+/// for itself, and datagrams may come in and not go out.
 const TCP_AFTER: Duration = Duration::from_millis(400);
 /// A session whose path died has this long to find another.
 const MEND_WITHIN: Duration = Duration::from_secs(5);
@@ -86,9 +87,8 @@ pub(super) async fn run(config: ReceiverConfig, mailbox: Arc<Mailbox>, stop: Can
     if let Err(error) = check_decoder(VideoCodec::H264) {
         return mailbox.set_state(SessionState::Failed { reason: error.to_string() });
     }
-    let bind = config.bind.unwrap_or_else(|| bind_for(&client.host_and_port().0));
     let sound: Option<Sound> = config.sound.map(|sink| Arc::new(Mutex::new(sink)));
-    let reach = Reach { client, bind, relay: config.relay, with_sound: sound.is_some() };
+    let reach = Reach { client, bind: config.bind, relay: config.relay, with_sound: sound.is_some() };
     let mut attempts = 0u32;
     loop {
         let before = mailbox.meter.lock().stats.sessions;
@@ -133,6 +133,7 @@ async fn session(
         events,
         tasks: &mut tasks,
         assembler: Assembler::new(),
+        counted: Counts::default(),
         decoder: None,
         has_decoded: false,
         key_frames: KeyFrameAsker::default(),
@@ -153,7 +154,7 @@ async fn session(
         },
     };
     *mailbox.outbox.lock() = None;
-    mailbox.meter.lock().stats.path = None;
+    mailbox.meter.lock().end_session();
     tasks.shutdown().await;
     if let Some(sound) = sound {
         sound.lock().reset();
@@ -170,6 +171,8 @@ struct Live<'a> {
     events: mpsc::UnboundedReceiver<PeerEvent>,
     tasks: &'a mut JoinSet<()>,
     assembler: Assembler,
+    /// What of its counts is in the statistics already.
+    counted: Counts,
     decoder: Option<Decoder>,
     /// That decoder made a picture.
     has_decoded: bool,
@@ -181,7 +184,7 @@ struct Live<'a> {
     asks: Option<mpsc::Sender<()>>,
     /// The path died then, and no other has been found yet.
     mending_since: Option<Instant>,
-    /// When TCP is tried, unless something was heard before.
+    /// When TCP is tried, unless a path is found before.
     tcp_at: Option<Instant>,
     /// Connected, but nothing has shown yet that the other end is too: until when that may last.
     opening: Option<(Instant, oneshot::Receiver<()>)>,
@@ -215,7 +218,8 @@ impl Live<'_> {
                             return End::Failed(error);
                         }
                     }
-                    None => self.video = None,
+                    // It ends with the connection, whether or not that still tells it.
+                    None => return End::Lost("the connection is gone".to_owned()),
                 },
                 event = self.events.recv() => match event {
                     None => return End::Lost("the connection is gone".to_owned()),
@@ -267,15 +271,12 @@ impl Live<'_> {
     /// Whether the path lives, and when to look again.
     fn look(&mut self, traffic: &Traffic) -> (Step, Option<Instant>) {
         let (now, heard) = (Instant::now(), traffic.last_heard());
-        if self.tcp_at.is_some_and(|at| heard.is_some_and(|heard| heard + TCP_AFTER > at)) {
-            self.tcp_at = None;
-        }
         let Some(since) = self.mending_since else {
             let round_trip = self.mailbox.meter.lock().round_trip;
             return self.vigil.look(now, heard, round_trip);
         };
         if heard.is_some_and(|heard| heard > since) {
-            self.mending_since = None;
+            (self.mending_since, self.tcp_at) = (None, None);
             self.mailbox.meter.lock().stats.path_changes += 1;
             self.mailbox.stats_read.notify_one();
             // What the old path still had is lost.
@@ -340,6 +341,7 @@ impl Live<'_> {
     }
 
     fn connected(&mut self, channels: [Channel; 3], told: Option<Arc<Told>>) {
+        self.tcp_at = None;
         let (keys, keys_out) = mpsc::channel(KEYS_AHEAD);
         self.mailbox.meter.lock().new_session(told);
         *self.mailbox.outbox.lock() = Some(Outbox { keys, pointer: None });
@@ -373,26 +375,19 @@ impl Live<'_> {
         let now = Instant::now();
         self.vigil.media(now);
         let (timestamp, bytes, repair) = (packet.timestamp, packet.bytes, packet.repair);
-        let before = self.assembler.counts();
+        let before = self.assembler.counts().expected;
         self.assembler.push(packet, now);
-        let after = self.assembler.counts();
         {
             let mut meter = self.mailbox.meter.lock();
             meter.packet(timestamp, bytes, now);
-            meter.sent.add(after.seen - before.seen, now);
-            meter.stats.packets_received += after.received - before.received;
-            if after.expected > before.expected + 1 || repair.is_some() {
+            if self.assembler.counts().expected > before + 1 || repair.is_some() {
                 meter.repairs(self.repairs.counts());
             }
-            // Signed: a late packet makes up for one that counted as lost.
-            let lost = |c: super::assemble::Counts| c.expected as i64 - c.received as i64;
-            meter.stats.packets_lost = meter.stats.packets_lost.saturating_add_signed(lost(after) - lost(before));
         }
         self.decode()
     }
 
     fn decode(&mut self) -> Result<(), MediaError> {
-        let before = self.assembler.counts();
         while let Some(frame) = self.assembler.pop(Instant::now()) {
             self.key_frames.came();
             self.mailbox.meter.lock().whole(&frame);
@@ -418,9 +413,8 @@ impl Live<'_> {
             }
         }
         let after = self.assembler.counts();
-        let mut meter = self.mailbox.meter.lock();
-        meter.stats.frames_dropped += after.dropped - before.dropped;
-        meter.stats.frames_skipped += after.skipped - before.skipped;
+        self.mailbox.meter.lock().count(self.counted, after, Instant::now());
+        self.counted = after;
         Ok(())
     }
 

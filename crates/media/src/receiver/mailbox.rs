@@ -1,7 +1,8 @@
 //! What the application and the session's tasks share.
 
-use super::assemble::{Assembled, Fate};
+use super::assemble::{Assembled, Counts, Fate};
 use super::{SessionState, Wake};
+use crate::clock::{VIDEO_CLOCK_HZ, video_timestamp};
 use crate::stats::{Histogram, Rate, ReceiverStats};
 use crate::transport::{RepairedCounts, Told};
 use crate::video::VideoFrame;
@@ -57,7 +58,7 @@ pub(super) struct Meter {
     decode: Histogram,
     mailbox: Histogram,
     jitter: Jitter,
-    least_delay: Least,
+    delay: Delay,
     /// What the sender tells of itself.
     pub(super) told: Option<Arc<Told>>,
     pub(super) round_trip: Option<Duration>,
@@ -97,8 +98,32 @@ impl Least {
     }
 }
 
+/// How long frames are on their way, by two clocks of which only the ticks are comparable.
+#[derive(Default)]
+struct Delay {
+    /// The first one: what is between the two clocks, and the way itself.
+    first: Option<u32>,
+    least: Least,
+}
+
+impl Delay {
+    /// Microseconds above the least of the last seconds, of a frame that came at `here_us`.
+    fn above_least(&mut self, here_us: u64, timestamp: u32, now: Instant) -> u64 {
+        let delay = video_timestamp(here_us).wrapping_sub(timestamp);
+        let first = *self.first.get_or_insert(delay);
+        self.least.above(ticks_to_us(delay.wrapping_sub(first) as i32), now).unsigned_abs()
+    }
+}
+
 fn ticks_to_us(ticks: i32) -> i64 {
-    i64::from(ticks) * 1_000_000 / i64::from(crate::clock::VIDEO_CLOCK_HZ)
+    i64::from(ticks) * 1_000_000 / i64::from(VIDEO_CLOCK_HZ)
+}
+
+/// How much longer two packets or pictures were `apart` here than their timestamps are, in microseconds; wraps as those do
+/// (RFC 3550 section 6.4.1), so that hours of stillness are none.
+fn late_us(apart: Duration, timestamp: u32, last_timestamp: u32) -> i64 {
+    let apart = video_timestamp(apart.as_micros() as u64);
+    ticks_to_us(apart.wrapping_sub(timestamp.wrapping_sub(last_timestamp)) as i32)
 }
 
 impl Meter {
@@ -106,10 +131,17 @@ impl Meter {
     pub(super) fn new_session(&mut self, told: Option<Arc<Told>>) {
         self.told = told;
         self.jitter = Jitter::default();
-        self.least_delay = Least::default();
+        self.delay = Delay::default();
         self.repaired = RepairedCounts::default();
-        (self.last, self.round_trip, self.awaited_since) = (None, None, None);
+        (self.last, self.awaited_since) = (None, None);
+        (self.round_trip, self.echoed) = (None, None);
         self.stats.sessions += 1;
+    }
+
+    /// The session is over, and with it what is known of its path.
+    pub(super) fn end_session(&mut self) {
+        self.stats.path = None;
+        (self.told, self.round_trip, self.echoed) = (None, None, None);
     }
 
     /// A video packet arrived.
@@ -117,15 +149,25 @@ impl Meter {
         self.stats.bytes_received += bytes as u64;
         self.bytes.add(bytes as u64, now);
         if let Some((last_arrival, last_timestamp)) = self.jitter.last {
-            let apart_us = (now - last_arrival).as_micros() as i64;
-            let captured_us = ticks_to_us(timestamp.wrapping_sub(last_timestamp) as i32);
-            self.jitter.us += ((apart_us - captured_us).unsigned_abs() as f64 - self.jitter.us) / 16.0;
+            let late_us = late_us(now.saturating_duration_since(last_arrival), timestamp, last_timestamp);
+            self.jitter.us += (late_us.unsigned_abs() as f64 - self.jitter.us) / 16.0;
         }
         self.jitter.last = Some((now, timestamp));
         let is_newer = |last: u32| timestamp != last && timestamp.wrapping_sub(last) < 1 << 31;
         if self.awaited_since.is_none() && self.last.is_some_and(|(_, last)| is_newer(last)) {
             self.awaited_since = Some(now);
         }
+    }
+
+    /// The session's counts went on from `before` to `after`.
+    pub(super) fn count(&mut self, before: Counts, after: Counts, now: Instant) {
+        self.sent.add(after.seen - before.seen, now);
+        self.stats.packets_received += after.received - before.received;
+        self.stats.frames_dropped += after.dropped - before.dropped;
+        self.stats.frames_skipped += after.skipped - before.skipped;
+        // Signed: a late packet makes up for one that counted as lost.
+        let lost = |counts: Counts| counts.expected as i64 - counts.received as i64;
+        self.stats.packets_lost = self.stats.packets_lost.saturating_add_signed(lost(after) - lost(before));
     }
 
     /// A frame arrived whole.
@@ -161,15 +203,14 @@ impl Meter {
         self.decode.record_us(us(times.complete, now), now);
         // The sender's clock is another one: only what exceeds the least seen is known, and the path's half round trip.
         let here_us = crate::clock::now_us().saturating_sub(us(times.complete, Instant::now()));
-        let captured_us = crate::clock::capture_time_us(times.timestamp, here_us);
-        let extra_us = self.least_delay.above(here_us as i64 - captured_us as i64, now);
+        let extra_us = self.delay.above_least(here_us, times.timestamp, now);
         if let Some(round_trip) = self.round_trip {
-            self.network.record_us(extra_us.unsigned_abs() + round_trip.as_micros() as u64 / 2, now);
+            self.network.record_us(extra_us + round_trip.as_micros() as u64 / 2, now);
         }
         if let Some((last_decoded, last_timestamp)) = self.last {
-            let captured_us = ticks_to_us(times.timestamp.wrapping_sub(last_timestamp) as i32).unsigned_abs();
             // Late by its capture time, or because what was captured in between never became a picture.
-            let late = (now - last_decoded).saturating_sub(Duration::from_micros(captured_us));
+            let late_us = late_us(now.saturating_duration_since(last_decoded), times.timestamp, last_timestamp);
+            let late = Duration::from_micros(late_us.max(0).unsigned_abs());
             let awaited = self.awaited_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
             let late = late.max(awaited);
             if late > FREEZE {
@@ -298,6 +339,36 @@ mod tests {
             &FrameTimes { timestamp: 60_600 * 90, first_packet: at, complete: at, decoded: at },
         );
         assert_eq!((meter.stats.freezes, meter.stats.frozen_ms), (2, 500));
+    }
+
+    #[test]
+    fn hours_of_stillness_are_neither_freeze_nor_jitter() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        // Beyond the half of what 32 bits of 90 kHz count, and beyond the whole.
+        for hours in [0, 8, 23, 63] {
+            let since = Duration::from_secs(3_600 * hours);
+            let (at, timestamp) = (start + since, video_timestamp(since.as_micros() as u64));
+            meter.packet(timestamp, 100, at);
+            meter.frame(Size::new(1, 1), &FrameTimes { timestamp, first_packet: at, complete: at, decoded: at });
+            assert_eq!((meter.stats.freezes, meter.stats.frozen_ms), (0, 0), "after {hours} h");
+        }
+        assert!(meter.report(start).jitter_ms.is_some_and(|ms| ms < 0.1), "{:?}", meter.report(start).jitter_ms);
+    }
+
+    #[test]
+    fn a_sender_that_runs_for_longer_than_this_machine_is_not_slow() {
+        let (mut delay, start) = (Delay::default(), Instant::now());
+        // This machine began 20 minutes ago, the sender's ten hours; and one whose ticks lie half their range away.
+        for ahead in [10 * 3_600 * VIDEO_CLOCK_HZ, (1 << 31) - 1] {
+            for second in 0..60u64 {
+                let here_us = (20 * 60 + second) * 1_000_000;
+                let late_us = 1_000 * (second % 2);
+                let timestamp = video_timestamp(here_us - late_us).wrapping_add(ahead);
+                let above_us = delay.above_least(here_us, timestamp, start + Duration::from_secs(second));
+                assert!(above_us.abs_diff(late_us) < 12, "{above_us} us at {second}");
+            }
+            delay = Delay::default();
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(300);
 /// Where the agent is, and what is asked of it.
 pub(super) struct Reach {
     pub(super) client: Client,
-    pub(super) bind: IpAddr,
+    /// Local address of the media socket; `None`: one that reaches the agent.
+    pub(super) bind: Option<IpAddr>,
     pub(super) relay: Option<RelayServer>,
     pub(super) with_sound: bool,
 }
@@ -41,14 +42,13 @@ pub(super) struct Terms {
     pub(super) session: Url,
 }
 
-/// The local address for an agent at `host`: loopback for loopback, else any.
-pub(super) fn bind_for(host: &str) -> IpAddr {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(ip)) if ip.is_loopback() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        Ok(IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        Ok(IpAddr::V4(ip)) if ip.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Err(_) if host == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+/// The local address for an agent at `agent`: loopback for loopback, else any of its family.
+const fn bind_for(agent: IpAddr) -> IpAddr {
+    match agent.to_canonical() {
+        IpAddr::V6(ip) if ip.is_loopback() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        IpAddr::V4(ip) if ip.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     }
 }
 
@@ -60,8 +60,10 @@ impl Reach {
         let lifeline = lifeline::connect(&host, port)
             .await
             .map_err(|error| End::NoSession(ClientError::unreachable(format!("{host}:{port}"), &error)))?;
+        // A name says nothing of the family: what it led to does.
+        let agent = lifeline.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
         let options = PeerOptions {
-            bind: SocketAddr::new(self.bind, 0),
+            bind: SocketAddr::new(self.bind.unwrap_or_else(|| bind_for(agent)), 0),
             relay: self.relay.clone(),
             video: vec![VideoCodec::H264],
             sound: self.with_sound,
@@ -106,5 +108,25 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) async fn of(peer: &Peer) -> Self {
         Self { path: peer.path().await, round_trip: peer.round_trip().await }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_go_the_way_that_http_went() {
+        for (agent, want) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.1.1", "127.0.0.1"),
+            ("192.0.2.7", "0.0.0.0"),
+            ("::ffff:192.0.2.7", "0.0.0.0"),
+            ("::1", "::1"),
+            ("2001:db8::7", "::"),
+        ] {
+            let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+            assert_eq!(bind_for(parse(agent)), parse(want), "{agent}");
+        }
     }
 }

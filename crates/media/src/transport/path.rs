@@ -13,6 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// TCP addresses of the other end that are tried at most: more than the interfaces of any machine.
+const MOST_TCP: usize = 16;
 /// Fields of a candidate line (RFC 8839 section 5.1) behind `a=candidate:`.
 const TRANSPORT: usize = 2;
 const ADDRESS: usize = 4;
@@ -72,7 +74,7 @@ pub(super) fn split_tcp(answer: &str) -> (String, Vec<TcpCandidate>) {
             rest.push_str(line);
             continue;
         };
-        if !fields.windows(2).any(|pair| pair == ["tcptype", "passive"]) {
+        if found.len() == MOST_TCP || !fields.windows(2).any(|pair| pair == ["tcptype", "passive"]) {
             continue;
         }
         let Some(real) = address(&fields) else { continue };
@@ -120,7 +122,7 @@ impl Peer {
 
     /// The receiver's end: an offer with new ICE credentials, to find a new path for the same session.
     pub(crate) async fn restart(&mut self) -> Result<String, MediaError> {
-        while self.gathered.try_recv().is_ok() {}
+        self.forget_gathering();
         let options = RTCOfferOptions { ice_restart: true };
         let offer = self.connection.create_offer(Some(options)).await.map_err(failed)?;
         self.connection.set_local_description(offer).await.map_err(failed)?;
@@ -162,6 +164,8 @@ fn address(candidate: &RTCIceCandidate) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::engine::VideoCodec;
+    use super::super::peer::PeerOptions;
     use super::*;
 
     const ANSWER: &str = "v=0\r\nm=video 9 X 96\r\na=mid:0\r\na=candidate:1 1 udp 9 127.0.0.1 4000 typ host\r\n\
@@ -177,6 +181,34 @@ mod tests {
         assert_eq!(all, [pair("127.0.0.1:4001", "127.0.0.1:4000"), pair("10.0.0.1:4000", "10.0.0.1:4000")]);
         assert_eq!(tcp[0].mid.as_deref(), Some("0"));
         assert_eq!(tcp[0].text, "candidate:2 1 tcp 8 127.0.0.1 4001 typ host tcptype passive");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_no_relay_is_named() {
+        use crate::config::RelayServer;
+        let relay = |url: &str, user: &str| RelayServer {
+            url: url.to_owned(),
+            user: user.to_owned(),
+            password: "p".to_owned(),
+            only: false,
+        };
+        for (url, user) in [("relay.example:3478", "u"), ("turn:relay.example:port", "u"), ("turn:relay.example", "")] {
+            let options = PeerOptions {
+                bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+                relay: Some(relay(url, user)),
+                video: vec![VideoCodec::H264],
+                sound: false,
+            };
+            let error = Peer::offer(&options).await.err().expect(url).to_string();
+            assert!(error.starts_with(&format!("the relay is {url}; allowed is turn:")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_full_of_tcp_addresses_is_not_followed_to_its_end() {
+        let one = "a=candidate:2 1 tcp 8 10.0.0.1 4000 typ host tcptype passive\r\n";
+        let (rest, tcp) = split_tcp(&one.repeat(1_000));
+        assert_eq!((rest.as_str(), tcp.len()), ("", MOST_TCP));
     }
 
     #[test]

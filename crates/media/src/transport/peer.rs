@@ -243,12 +243,18 @@ impl Peer {
             username: relay.user.clone(),
             credential: relay.password.clone(),
         });
+        let relays: Vec<_> = relays.collect();
+        if let Some(relay) = relays.iter().find(|relay| relay.urls().is_err()) {
+            let value = relay.urls.join(" ");
+            return Err(MediaError::Setting {
+                name: "the relay",
+                value,
+                allowed: "turn:HOST:PORT with a user and a password",
+            });
+        }
         let connection = PeerConnectionBuilder::new()
             .with_configuration(
-                RTCConfigurationBuilder::new()
-                    .with_ice_servers(relays.collect())
-                    .with_ice_transport_policy(policy)
-                    .build(),
+                RTCConfigurationBuilder::new().with_ice_servers(relays).with_ice_transport_policy(policy).build(),
             )
             .with_media_engine(media_engine(&options.video, options.sound)?)
             .with_interceptor_registry(registry(end))
@@ -319,6 +325,7 @@ impl Peer {
 
     /// Takes an offer (the first, or one with new ICE credentials) and answers with all candidates.
     pub(crate) async fn answer_again(&mut self, offer: String) -> Result<String, MediaError> {
+        self.forget_gathering();
         let offer = RTCSessionDescription::offer(offer).map_err(failed)?;
         self.connection.set_remote_description(offer).await.map_err(failed)?;
         let answer = self.connection.create_answer(None).await.map_err(failed)?;
@@ -371,6 +378,11 @@ impl Peer {
             url: None,
         };
         self.connection.add_ice_candidate(candidate).await.map_err(failed)
+    }
+
+    /// What took too long earlier may have ended since: that is not the end of what begins now.
+    pub(super) fn forget_gathering(&mut self) {
+        while self.gathered.try_recv().is_ok() {}
     }
 
     pub(super) async fn gathered_description(&mut self) -> Result<String, MediaError> {

@@ -39,6 +39,9 @@ const FIRST_WORD_WITHIN: Duration = Duration::from_secs(10);
 /// A TCP path that takes longer than this to connect is none.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
+/// Between two attempts to accept connections where the process has no more files to open.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// What waits for a connection that is no more used is given up after this.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -49,6 +52,10 @@ pub(crate) struct Traffic {
     /// Microseconds after `since`; 0: nothing came.
     heard_us: AtomicU64,
     sent: AtomicU64,
+    /// TCP connections so far; their numbers begin at 1.
+    streams: AtomicU64,
+    /// Number of the TCP connection that said something last; 0: none did.
+    speaker: AtomicU64,
     broken: Notify,
 }
 
@@ -56,14 +63,22 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     fn new() -> Self {
-        Self { since: Instant::now(), heard_us: AtomicU64::new(0), sent: AtomicU64::new(0), broken: Notify::new() }
+        let zero = || AtomicU64::new(0);
+        Self {
+            since: Instant::now(),
+            heard_us: zero(),
+            sent: zero(),
+            streams: zero(),
+            speaker: zero(),
+            broken: Notify::new(),
+        }
     }
 
     fn heard(&self) {
         self.heard_us.store((self.since.elapsed().as_micros() as u64).max(1), Relaxed);
     }
 
-    /// When anything came last.
+    /// When anything of the other end came last.
     pub(crate) fn last_heard(&self) -> Option<Instant> {
         let us = self.heard_us.load(Relaxed);
         (us > 0).then(|| self.since + Duration::from_micros(us))
@@ -74,7 +89,7 @@ impl Traffic {
         self.sent.load(Relaxed)
     }
 
-    /// Returns when a TCP connection ends.
+    /// Returns when the TCP connection ends that said something last; others were given up before.
     pub(crate) async fn broken(&self) {
         self.broken.notified().await;
     }
@@ -179,6 +194,15 @@ impl Runtime for Sockets {
     }
 }
 
+/// Whether a datagram is a relay's answer to us about the relaying: STUN methods Allocate, Refresh, CreatePermission and
+/// ChannelBind (RFC 8656 section 17). A relay that answers says nothing of the other end.
+fn is_of_a_relay(datagram: &[u8]) -> bool {
+    // RFC 8489 section 5: two zero bits, the method, and in between the two bits of the class.
+    const CLASS: u16 = 0x0110;
+    let [high, low, ..] = *datagram else { return false };
+    matches!(u16::from_be_bytes([high, low]) & !CLASS, 0x003 | 0x004 | 0x008 | 0x009)
+}
+
 /// A UDP socket that is counted.
 #[derive(Debug)]
 struct Datagrams {
@@ -206,8 +230,11 @@ impl AsyncUdpSocket for Datagrams {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let received = self.inner.poll_recv(cx, bufs, meta);
-        if let Poll::Ready(Ok(_)) = &received {
-            self.traffic.heard();
+        if let Poll::Ready(Ok(messages)) = &received {
+            let mut came = bufs.iter().zip(meta.iter()).take(*messages);
+            if came.any(|(buffer, meta)| !is_of_a_relay(&buffer[..meta.len.min(buffer.len())])) {
+                self.traffic.heard();
+            }
         }
         received
     }
@@ -235,7 +262,14 @@ impl AsyncTcpListener for Listener {
     fn accept<'a>(&'a self) -> Pin<Box<dyn Future<Output = Accepted> + Send + 'a>> {
         Box::pin(async move {
             let room = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
-            let (stream, peer) = self.inner.accept().await?;
+            let (stream, peer) = match self.inner.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // The crate asks again at once, and would do nothing else while this lasts.
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    return Err(error);
+                }
+            };
             Ok((Arc::new(Stream::new(stream, peer, Some(room), &self.traffic)?) as Arc<dyn AsyncTcpStream>, peer))
         })
     }
@@ -248,6 +282,7 @@ impl AsyncTcpListener for Listener {
 /// A TCP connection whose writes do not wait.
 #[derive(Debug)]
 struct Stream {
+    number: u64,
     _in_use: DropGuard,
     read: OwnedReadHalf,
     frames: mpsc::UnboundedSender<Vec<u8>>,
@@ -277,6 +312,7 @@ impl Stream {
         let in_use = CancellationToken::new();
         tokio::spawn(write_frames(write, frames_out, Arc::clone(&waiting), in_use.clone()));
         Ok(Self {
+            number: traffic.streams.fetch_add(1, Relaxed) + 1,
             _in_use: in_use.drop_guard(),
             read,
             frames,
@@ -338,8 +374,11 @@ impl AsyncTcpStream for Stream {
             match &read {
                 Ok(1..) => {
                     self.has_spoken.store(true, Relaxed);
+                    self.traffic.speaker.store(self.number, Relaxed);
                     self.traffic.heard();
                 }
+                // A path that was left for another ends, by the kernel's timers, long after.
+                _ if self.traffic.speaker.load(Relaxed) != self.number => {}
                 _ => self.traffic.broken.notify_one(),
             }
             read
@@ -412,5 +451,44 @@ mod tests {
         assert_eq!(stream.read(&mut buffer).await.expect("the end"), 0);
         tokio::time::timeout(Duration::from_secs(5), sockets.traffic().broken()).await.expect("told");
         assert!(sockets.connect_tcp(address).await.is_err(), "what was not prepared is not there");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_connection_that_was_left_for_another_is_not_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let sockets = Sockets::new();
+        let mut both = Vec::new();
+        for _ in 0..2 {
+            sockets.prepare(address, address).await.expect("connected");
+            let (mut other, _) = listener.accept().await.expect("accepted");
+            let stream = sockets.connect_tcp(address).await.expect("taken");
+            other.write_all(b"word").await.expect("written");
+            assert_eq!(stream.read(&mut [0; 10]).await.expect("read"), 4);
+            both.push((stream, other));
+        }
+        let broken = sockets.traffic().broken();
+        tokio::pin!(broken);
+        let (old, other) = both.remove(0);
+        drop(other);
+        assert_eq!(old.read(&mut [0; 10]).await.expect("the end"), 0);
+        assert!(futures::poll!(&mut broken).is_pending(), "it was in use no more");
+        let (new, other) = both.remove(0);
+        drop(other);
+        assert_eq!(new.read(&mut [0; 10]).await.expect("the end"), 0);
+        assert!(futures::poll!(&mut broken).is_ready());
+    }
+
+    #[test]
+    fn what_a_relay_says_for_itself_is_told_from_what_it_relays() {
+        // Success and error of Allocate, Refresh, CreatePermission, ChannelBind (RFC 8656 section 17).
+        for own in [[0x01, 0x03], [0x01, 0x13], [0x01, 0x04], [0x01, 0x08], [0x01, 0x18], [0x01, 0x09]] {
+            assert!(is_of_a_relay(&own), "{own:x?}");
+        }
+        // A data indication, channel data, a binding's request and answer, DTLS, RTP, nothing.
+        for other in [&[0x00, 0x17, 0][..], &[0x40, 0x03], &[0x00, 0x01], &[0x01, 0x01], &[22, 254], &[0x80, 0x03], &[]]
+        {
+            assert!(!is_of_a_relay(other), "{other:x?}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The player's side of WHEP.
 
 use super::{FRAGMENT_TYPE, SDP_TYPE};
+use loco_model::problem::plain_reason;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, LOCATION};
 use reqwest::{StatusCode, Url};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 /// A request that takes longer failed.
@@ -40,18 +42,9 @@ pub(crate) enum ClientError {
 impl ClientError {
     /// Nobody is reached at that address: the system's error in words for a person.
     pub(crate) fn unreachable(address: String, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind as Kind;
         match error.kind() {
-            Kind::ConnectionRefused => Self::Nobody(address),
-            Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => {
-                Self::Unreachable(address, "it closed the connection".to_owned())
-            }
-            _ => {
-                let text = error.to_string();
-                // Without the system's number of it.
-                let words = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
-                Self::Unreachable(address, words.to_owned())
-            }
+            ErrorKind::ConnectionRefused => Self::Nobody(address),
+            _ => Self::Unreachable(address, plain_reason(error)),
         }
     }
 }

@@ -64,8 +64,9 @@ impl RateLink {
 
     /// Whether a frame may be made now, `Err` with the time when it may be at the latest; `last`: when the last one was.
     pub(crate) fn gate(&self, now: Instant, last: Option<Instant>) -> Result<(), Instant> {
-        let gate = self.flow.lock().gate(self.us(now), last.map(|at| self.us(at)));
-        match gate {
+        // Held to the end: a report that makes room comes either before the look or after the note that someone waits.
+        let mut flow = self.flow.lock();
+        match flow.gate(self.us(now), last.map(|at| self.us(at))) {
             Gate::Open => Ok(()),
             Gate::ClosedUntil(at_us) => {
                 self.waits.store(true, Relaxed);
