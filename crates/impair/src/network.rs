@@ -473,8 +473,10 @@ impl State {
                 flags
             };
             let (up, down) = (&connection.up, &connection.down);
-            let of_caller = flags(up.wants_to_read(), down.wants_to_write());
-            let of_target = flags(down.wants_to_read(), up.wants_to_write());
+            // Nothing is written while it is blocked: a socket that is ready for it would be told over and over.
+            let writes = !self.links[connection.link].blocks(connection);
+            let of_caller = flags(up.wants_to_read(), writes && down.wants_to_write());
+            let of_target = flags(down.wants_to_read(), writes && up.wants_to_write());
             for (socket, wanted) in [(&connection.caller, of_caller), (&connection.target, of_target)] {
                 // Without a wish it would still tell of a hang-up, over and over.
                 if !wanted.is_empty() {

@@ -58,7 +58,8 @@ impl Series {
             // Nobody looked for an hour: a gap instead of an hour of nothing.
             self.closed.clear();
             let intervals = now.as_nanos() / self.length.as_nanos().max(1);
-            self.open.at = self.length.saturating_mul(u32::try_from(intervals).unwrap_or(u32::MAX));
+            let at = self.length.saturating_mul(u32::try_from(intervals).unwrap_or(u32::MAX));
+            self.open = Sample { at, length: self.length, queue_bytes, rate, ..Sample::default() };
         }
         while now >= self.open.at + self.length {
             let begins = self.open.at + self.length;
@@ -75,5 +76,21 @@ impl Series {
 
     pub(crate) fn closed(&self) -> Vec<Sample> {
         self.closed.iter().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_long_gap_nothing_old_is_told_as_new() {
+        let mut series = Series::new(Duration::from_millis(100));
+        series.at(Duration::from_millis(10), 0, None).bytes_in = 7;
+        let later = Duration::from_secs(4_000);
+        series.at(later, 0, None).bytes_in += 5;
+        series.at(later + Duration::from_millis(100), 0, None);
+        let [only] = series.closed()[..] else { panic!("a gap instead of an hour of nothing") };
+        assert_eq!((only.at, only.bytes_in), (later, 5));
     }
 }

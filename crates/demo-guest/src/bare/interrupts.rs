@@ -61,9 +61,13 @@ impl Queue {
     }
 
     pub(crate) fn pop(&self) -> Option<u8> {
-        let (read, written) = (self.read.load(Ordering::Relaxed), self.written.load(Ordering::Acquire));
+        let (mut read, written) = (self.read.load(Ordering::Relaxed), self.written.load(Ordering::Acquire));
         if read == written {
             return None;
+        }
+        // What was overwritten is no longer there: go on with the oldest that is.
+        if written.wrapping_sub(read) > self.bytes.len() as u32 {
+            read = written.wrapping_sub(self.bytes.len() as u32);
         }
         let byte = self.bytes[read as usize & 255].load(Ordering::Relaxed);
         self.read.store(read.wrapping_add(1), Ordering::Relaxed);

@@ -26,6 +26,8 @@ const QUEUE_PACKETS: f64 = 2.5;
 const QUEUE_JITTERS: f64 = 1.5;
 /// ... but never more than this, means that more is sent than the path carries.
 const QUEUE_MOST_US: f64 = 110_000.0;
+/// Arrivals that are looked at: beyond 30 Mbit/s less than [`ACKED_US`] of them.
+const ARRIVALS: usize = 1_024;
 /// Packets this far apart at departure are of two frames.
 const FRAME_APART_US: u64 = 8 * MS;
 /// Frames that the path's variation is averaged over, and the most that one of them counts.
@@ -250,7 +252,10 @@ impl Estimator {
     /// What arrives, and the queue that even the quickest saw.
     fn measure(&mut self, now_us: u64) {
         let end_us = self.arrivals.iter().rev().take(8).map(|arrival| arrival.at_us).max().unwrap_or(0);
-        while self.arrivals.front().is_some_and(|arrival| arrival.at_us + ACKED_US < end_us) {
+        while self.arrivals.len() > ARRIVALS
+            // Later than the newest ones: the other end's clock jumped back.
+            || self.arrivals.front().is_some_and(|arrival| arrival.at_us.abs_diff(end_us) > ACKED_US)
+        {
             self.arrivals.pop_front();
         }
         let first_us = self.arrivals.front().map_or(end_us, |arrival| arrival.at_us);
@@ -378,5 +383,24 @@ impl Estimator {
         let proven = self.proof[0].max(self.proof[1]);
         let most = (proven * UNPROVEN + PROBE).min(self.ceiling);
         self.target = self.target.max(curve.min(most));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_back_does_not_make_it_keep_everything() {
+        let mut estimator = Estimator::new(2_000_000);
+        let hour_us = 3_600_000 * MS;
+        for i in 0..20_000u64 {
+            let (at_us, jump_us) = (hour_us + i * 10 * MS, if i < 100 { hour_us } else { 0 });
+            let fate = Fate::Arrived(at_us - hour_us + jump_us + 5 * MS);
+            let report = Report { number: i as u16, departed_us: at_us, bytes: 1_200, fate };
+            estimator.report(at_us + 10 * MS, &[report], false);
+        }
+        let (kept, acked) = (estimator.arrivals.len(), estimator.acked());
+        assert!(kept <= 32 && (900_000.0..1_100_000.0).contains(&acked), "{kept} are kept, {acked} bit/s");
     }
 }

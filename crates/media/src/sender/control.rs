@@ -27,6 +27,8 @@ pub(super) struct Frame {
     /// RTP timestamp: the capture time.
     pub(super) timestamp: u32,
     pub(super) is_key: bool,
+    /// It shows what the one before shows, only sharper.
+    pub(super) is_sharper: bool,
     pub(super) encoded_at: Instant,
 }
 
@@ -213,6 +215,15 @@ impl Control {
         });
     }
 
+    /// Viewer `number` took the last frame that waited for it.
+    pub(super) fn caught_up(&self, number: u64) {
+        let state = self.state.lock();
+        if state.viewers.is_owed(number) {
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
     /// Bits a second at most; `None`: by the picture's size.
     pub(super) fn set_bit_rate(&self, bit_rate: Option<u32>) {
         let mut state = self.state.lock();
@@ -297,6 +308,12 @@ impl Control {
                 continue;
             }
             let now = Instant::now();
+            let mut owed_at = state.viewers.key_due(now);
+            if owed_at.is_some_and(|at| at <= now) {
+                state.viewers.settle_keys(now);
+                state.pace.want_key();
+                owed_at = state.viewers.key_due(now);
+            }
             match state.pace.due(now) {
                 Due::Now { reason, key } => {
                     let followed = state.viewers.followed(now);
@@ -320,9 +337,14 @@ impl Control {
                     return Job::Encode { reason, key, codecs, decision, anew };
                 }
                 Due::At(at) => {
-                    self.wake.wait_until(&mut state, at);
+                    self.wake.wait_until(&mut state, owed_at.map_or(at, |owed_at| owed_at.min(at)));
                 }
-                Due::Never => self.wake.wait(&mut state),
+                Due::Never => match owed_at {
+                    Some(at) => {
+                        self.wake.wait_until(&mut state, at);
+                    }
+                    None => self.wake.wait(&mut state),
+                },
             }
         }
     }

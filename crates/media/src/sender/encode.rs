@@ -19,12 +19,25 @@ const COARSE_SHARE: f64 = 0.5;
 /// Rates that differ by less than this part of themselves are taken for equal.
 const RATE_STEPS: u32 = 32;
 
+/// Least distance of two capture times with RTP timestamps of their own: a tick of 90 kHz, rounded up.
+const RTP_TICK_US: u64 = 12;
+
 /// One codec's encoder and what goes with it.
 struct Line {
     codec: VideoCodec,
     encoder: Option<Encoder>,
     payloads: Payloads,
     rates: (u32, u32),
+}
+
+/// What a frame is to be.
+#[derive(Clone, Copy)]
+struct Wanted {
+    reason: Reason,
+    key: bool,
+    /// Bits and frames a second.
+    rates: (u32, u32),
+    captured_us: u64,
 }
 
 impl Line {
@@ -38,9 +51,7 @@ impl Line {
         canvas: &Canvas,
         kinds: &[EncoderKind],
         control: &Control,
-        key: bool,
-        rates: (u32, u32),
-        capture_us: u64,
+        Wanted { reason, key, rates, captured_us }: Wanted,
     ) -> Result<Option<(usize, bool)>, MediaError> {
         let Some(size) = canvas.size() else { return Ok(None) };
         if self.encoder.as_ref().is_none_or(|encoder| encoder.size() != size) {
@@ -58,12 +69,20 @@ impl Line {
             encoder.set_rate(rates.0, rates.1);
             self.rates = rates;
         }
-        let encoded = encoder.encode(canvas, capture_us, key)?;
+        let encoded = match encoder.encode(canvas, captured_us, key) {
+            Err(_) if canvas.size() != Some(size) => {
+                // No fault: the picture got another size meanwhile, and the next frame shows that change.
+                self.encoder = None;
+                return Ok(None);
+            }
+            encoded => encoded?,
+        };
         let Some(encoded) = encoded.filter(|encoded| !encoded.bytes.is_empty()) else { return Ok(None) };
         let frame = Arc::new(Frame {
             payloads: self.payloads.split(&encoded.bytes),
-            timestamp: video_timestamp(capture_us),
+            timestamp: video_timestamp(captured_us),
             is_key: encoded.is_key,
+            is_sharper: reason == Reason::Sharpen,
             encoded_at: Instant::now(),
         });
         control.deliver(self.codec, &frame);
@@ -80,12 +99,15 @@ pub(super) fn run(canvas: &Canvas, kinds: &[EncoderKind], control: &Control) {
     let mut lines = [Line::new(VideoCodec::H264), Line::new(VideoCodec::Vp8)];
     let mut halved: Option<Halved> = None;
     let mut crowd = Crowd::of_this_thread();
+    let mut captured_us = 0;
     loop {
         match control.next_job() {
             Job::Stop => break,
             Job::Rest => {
                 lines.iter_mut().for_each(|line| line.encoder = None);
                 halved = None;
+                // Whatever was wrong, the next viewer begins with a new encoder: nobody is to repair this meanwhile.
+                control.counters.lock().fault = None;
             }
             Job::Encode { reason, key, codecs, decision, anew } => {
                 if anew {
@@ -94,7 +116,7 @@ pub(super) fn run(canvas: &Canvas, kinds: &[EncoderKind], control: &Control) {
                 let started = Instant::now();
                 let waited = if let Reason::Damage(first) = reason { started - first } else { Duration::ZERO };
                 // The capture time is that of the change, not that of the encoder's turn.
-                let capture_us = now_us().saturating_sub(waited.as_micros() as u64);
+                captured_us = capture_time(now_us().saturating_sub(waited.as_micros() as u64), captured_us);
                 let picture = if decision.halved {
                     halved.get_or_insert_with(Halved::default).of(canvas)
                 } else {
@@ -104,8 +126,9 @@ pub(super) fn run(canvas: &Canvas, kinds: &[EncoderKind], control: &Control) {
                 let mut made = None;
                 let mut fault = None;
                 let rates = (decision.bit_rate, decision.max_fps);
+                let frame = Wanted { reason, key, rates, captured_us };
                 for line in lines.iter_mut().filter(|line| wanted(codecs, line.codec)) {
-                    match line.frame(picture, kinds, control, key, rates, capture_us) {
+                    match line.frame(picture, kinds, control, frame) {
                         Ok(new) => made = made.max(new),
                         Err(error) => {
                             line.encoder = None;
@@ -128,6 +151,12 @@ pub(super) fn run(canvas: &Canvas, kinds: &[EncoderKind], control: &Control) {
             }
         }
     }
+}
+
+/// When a picture that changed at `changed_us` was captured, `last_us` being the time of the one before: a change that is
+/// told while a frame is made for another reason happened before that frame, but a stream's times only grow.
+fn capture_time(changed_us: u64, last_us: u64) -> u64 {
+    changed_us.max(last_us + RTP_TICK_US)
 }
 
 const fn wanted(codecs: Codecs, codec: VideoCodec) -> bool {
@@ -160,5 +189,47 @@ fn report(
             None => tracing::info!("the encoder works again"),
         }
         counters.fault = fault;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{RateLink, RepairLink};
+
+    #[test]
+    fn every_frame_has_a_time_of_its_own_and_a_later_one() {
+        let mut last_us = 0;
+        for changed_us in [5_000_000, 4_999_400, 5_000_000, 5_000_011, 5_033_333] {
+            let captured_us = capture_time(changed_us, last_us);
+            assert!(captured_us > last_us && captured_us.abs_diff(changed_us) < 1_000, "{captured_us}");
+            assert!(video_timestamp(captured_us).wrapping_sub(video_timestamp(last_us)).cast_signed() > 0);
+            last_us = captured_us;
+        }
+        assert_eq!(last_us, 5_033_333, "times that grow are left alone");
+    }
+
+    #[test]
+    fn a_fault_is_told_while_somebody_watches() {
+        let (canvas, control) = (Canvas::new(), Arc::new(Control::new(None, 30)));
+        canvas.scanout(loco_model::Size::new(64, 64), 256, &[0; 64 * 64 * 4]);
+        let thread = std::thread::spawn({
+            let (canvas, control) = (canvas.clone(), Arc::clone(&control));
+            move || run(&canvas, &[], &control)
+        });
+        let is_faulty = |wanted: bool| {
+            let until = Instant::now() + Duration::from_secs(10);
+            while control.counters.lock().fault.is_some() != wanted && Instant::now() < until {
+                std::thread::yield_now();
+            }
+            control.counters.lock().fault.is_some() == wanted
+        };
+        let rate = Arc::new(RateLink::new(2_000_000, Arc::new(RepairLink::new(1))));
+        let (number, _frames) = control.add_viewer(VideoCodec::H264, &rate);
+        assert!(is_faulty(true), "there is no encoder in an empty list");
+        control.remove_viewer(number);
+        assert!(is_faulty(false), "nobody misses a picture");
+        control.stop();
+        thread.join().expect("it ends");
     }
 }

@@ -10,7 +10,11 @@ use crate::sound_link::OpusPacket;
 use crate::transport::{Peer, PeerEvent, RtpOut, VideoCodec};
 use crate::whep::Fragment;
 use loco_model::input::KeysEvent;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -65,7 +69,8 @@ impl SessionTask {
     pub(super) async fn run(mut self) {
         let mut channels = JoinSet::new();
         let mut media: Option<Media> = None;
-        let why = self.serve(&mut media, &mut channels).await;
+        // Were it to break on what a strange player sends, its keys would stay held and its viewer would be encoded for.
+        let why = unbroken(self.serve(&mut media, &mut channels)).await.unwrap_or("it broke");
         tracing::info!(session = %self.id, why, "session ended");
         if let Some(media) = media.take() {
             self.shared.control.remove_viewer(media.viewer);
@@ -120,7 +125,7 @@ impl SessionTask {
                     self.shared.control.key_wanted(media.as_ref().map(|media| media.viewer));
                 }
                 Step::Event(Some(PeerEvent::Channel(channel))) => {
-                    if channels.len() < MAX_CHANNELS {
+                    if open_channels(channels) < MAX_CHANNELS {
                         channels.spawn(run_channel(channel, Arc::clone(&tap)));
                     } else {
                         tracing::warn!(session = %self.id, "more than {MAX_CHANNELS} data channels: ignored");
@@ -141,6 +146,9 @@ impl SessionTask {
                             return "the connection is gone";
                         }
                         self.tally.frame();
+                        if media.frames.is_empty() {
+                            self.shared.control.caught_up(media.viewer);
+                        }
                     }
                 }
                 Step::Sound(Ok(packet)) => {
@@ -188,6 +196,22 @@ impl SessionTask {
     }
 }
 
+/// What `task` comes to; `None` when it panics, of which the panic hook has told.
+async fn unbroken<T>(task: impl Future<Output = T>) -> Option<T> {
+    let mut task = pin!(task);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// How many channels are read; those that ended are forgotten.
+fn open_channels(channels: &mut JoinSet<()>) -> usize {
+    while channels.try_join_next().is_some() {}
+    channels.len()
+}
+
 /// The next frame or sound packet; never, before the session is connected.
 async fn next_frame(media: &mut Option<Media>) -> Step {
     let Some(media) = media else { return std::future::pending().await };
@@ -219,5 +243,33 @@ fn count(control: &Control, packets: usize, bytes: usize, encoded_at: Option<Ins
     counters.bytes_sent += bytes as u64;
     if let Some(encoded_at) = encoded_at {
         counters.send.record_us((now - encoded_at).as_micros() as u64, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_that_breaks_still_ends() {
+        let broken = async {
+            tokio::task::yield_now().await;
+            panic!("a test");
+        };
+        assert_eq!(unbroken::<()>(broken).await, None);
+        assert_eq!(unbroken(async { "gone" }).await, Some("gone"));
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_ended_makes_room_for_another() {
+        let mut channels = JoinSet::new();
+        for _ in 0..MAX_CHANNELS {
+            channels.spawn(async {});
+        }
+        channels.spawn(std::future::pending());
+        while open_channels(&mut channels) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(open_channels(&mut channels), 1, "the one that is still read counts");
     }
 }

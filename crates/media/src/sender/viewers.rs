@@ -25,6 +25,9 @@ struct Viewer {
     rate: Arc<RateLink>,
     /// Nothing but a key frame is of use to it.
     needs_key: bool,
+    /// It did not get what the others see, and no key frame is asked of the encoder yet. Should the picture stand still
+    /// now, no other frame would bring it up to date.
+    is_owed: bool,
     /// Its path is too slow to be followed.
     is_slow: bool,
     /// When it last got a key frame.
@@ -84,6 +87,7 @@ impl Viewers {
             frames,
             rate,
             needs_key: true,
+            is_owed: false,
             is_slow: false,
             keyed: None,
             held: None,
@@ -113,10 +117,29 @@ impl Viewers {
         match self.all.iter_mut().find(|viewer| Some(viewer.number) == number) {
             Some(viewer) => {
                 viewer.needs_key = true;
-                !viewer.is_slow || viewer.may_have_key(now)
+                viewer.is_owed = viewer.is_slow && !viewer.may_have_key(now);
+                !viewer.is_owed
             }
             None => true,
         }
+    }
+
+    /// When a key frame for those who are owed one is worth its cost; `None` where nobody is, or where it would only wait
+    /// behind other frames.
+    pub(super) fn key_due(&self, now: Instant) -> Option<Instant> {
+        self.all.iter().filter(|viewer| viewer.is_owed && viewer.has_caught_up()).map(|viewer| viewer.key_at(now)).min()
+    }
+
+    /// A key frame is asked of the encoder.
+    pub(super) fn settle_keys(&mut self, now: Instant) {
+        for viewer in self.all.iter_mut().filter(|viewer| viewer.is_owed && viewer.has_caught_up()) {
+            viewer.is_owed = viewer.key_at(now) > now;
+        }
+    }
+
+    /// Whether viewer `number` is owed a key frame.
+    pub(super) fn is_owed(&self, number: u64) -> bool {
+        self.all.iter().any(|viewer| viewer.number == number && viewer.is_owed)
     }
 
     pub(super) fn any(&self, codec: VideoCodec) -> bool {
@@ -178,21 +201,26 @@ impl Viewers {
         for viewer in self.all.iter_mut().filter(|viewer| viewer.codec == codec) {
             if !frame.is_key && (viewer.needs_key || viewer.is_slow) {
                 viewer.needs_key = true;
+                let is_due = viewer.may_have_key(now);
+                // Who has the same picture less sharp keeps that: a key frame would be sharpened in its turn, and so on.
+                viewer.is_owed = !is_due && (viewer.is_owed || !frame.is_sharper);
                 delivered.skipped += 1;
-                delivered.key_wanted |= viewer.may_have_key(now);
+                delivered.key_wanted |= is_due;
                 continue;
             }
             if viewer.is_slow && viewer.rate.gate(now, viewer.keyed).is_err() {
+                // Also one that was followed until now: the frames to come build on this one.
+                (viewer.needs_key, viewer.is_owed) = (true, true);
                 delivered.skipped += 1;
                 continue;
             }
             if viewer.frames.try_send(Arc::clone(frame)).is_ok() {
-                viewer.needs_key = false;
+                (viewer.needs_key, viewer.is_owed) = (false, false);
                 if frame.is_key {
                     viewer.keyed = Some(now);
                 }
             } else {
-                viewer.needs_key = true;
+                (viewer.needs_key, viewer.is_owed) = (true, true);
                 viewer.behind = Some(now);
                 delivered.skipped += 1;
             }
@@ -241,7 +269,81 @@ impl Viewers {
 impl Viewer {
     /// Whether a key frame for its sake is worth what it costs the others: its path must have room for it.
     fn may_have_key(&self, now: Instant) -> bool {
-        let is_soon = self.is_slow && self.keyed.is_some_and(|at| now.saturating_duration_since(at) < SLOW_KEYS);
-        !is_soon && self.rate.gate(now, Some(now)).is_ok()
+        self.key_at(now) <= now
+    }
+
+    /// When it is, as far as is known.
+    fn key_at(&self, now: Instant) -> Instant {
+        match self.keyed.map(|at| at + SLOW_KEYS).filter(|at| self.is_slow && *at > now) {
+            Some(at) => at,
+            None => self.rate.gate(now, Some(now)).err().unwrap_or(now),
+        }
+    }
+
+    /// Whether its task has taken all that it was handed.
+    fn has_caught_up(&self) -> bool {
+        self.frames.capacity() == FRAMES_AHEAD && !self.frames.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::RepairLink;
+
+    fn frame(is_key: bool) -> Arc<Frame> {
+        Arc::new(Frame { payloads: Vec::new(), timestamp: 0, is_key, is_sharper: false, encoded_at: Instant::now() })
+    }
+
+    fn sharper() -> Arc<Frame> {
+        let (timestamp, encoded_at) = (0, Instant::now());
+        Arc::new(Frame { payloads: Vec::new(), timestamp, is_key: false, is_sharper: true, encoded_at })
+    }
+
+    fn add(viewers: &mut Viewers, ceiling: u32) -> (u64, mpsc::Receiver<Arc<Frame>>) {
+        viewers.add(VideoCodec::H264, Arc::new(RateLink::new(ceiling, Arc::new(RepairLink::new(1)))))
+    }
+
+    #[test]
+    fn a_slow_viewer_is_shown_what_stands_still() {
+        let (mut viewers, start) = (Viewers::default(), Instant::now());
+        let (_, mut quick) = add(&mut viewers, 2_000_000);
+        let (slow_number, mut slow) = add(&mut viewers, 100_000);
+        viewers.followed(start);
+        viewers.deliver(VideoCodec::H264, &frame(true), start);
+        assert!(slow.try_recv().is_ok() && quick.try_recv().is_ok() && viewers.key_due(start).is_none());
+        // The last change before the picture stands still: only the quick one gets it.
+        let last = start + Duration::from_millis(300);
+        let delivered = viewers.deliver(VideoCodec::H264, &frame(false), last);
+        assert!(quick.try_recv().is_ok() && slow.try_recv().is_err() && !delivered.key_wanted);
+        viewers.deliver(VideoCodec::H264, &sharper(), last + Duration::from_millis(150));
+        assert!(viewers.is_owed(slow_number));
+        let due = start + SLOW_KEYS;
+        assert_eq!(viewers.key_due(last), Some(due), "no frame has to come for that");
+        viewers.settle_keys(last);
+        assert_eq!(viewers.key_due(due), Some(due), "it is not settled before its time");
+        viewers.settle_keys(due);
+        assert_eq!(viewers.key_due(due), None, "asked for once");
+        viewers.deliver(VideoCodec::H264, &frame(true), due);
+        assert!(slow.try_recv().is_ok_and(|frame| frame.is_key) && !viewers.is_owed(slow_number));
+        // That frame is sharpened for the quick one. Were this owed too, there would be a key frame every two seconds.
+        let delivered = viewers.deliver(VideoCodec::H264, &sharper(), due + Duration::from_millis(150));
+        assert!(!delivered.key_wanted && !viewers.is_owed(slow_number), "it rests");
+    }
+
+    #[test]
+    fn who_was_behind_is_shown_what_stands_still_once_it_has_caught_up() {
+        let (mut viewers, now) = (Viewers::default(), Instant::now());
+        let (number, mut frames) = add(&mut viewers, 2_000_000);
+        viewers.deliver(VideoCodec::H264, &frame(true), now);
+        for _ in 0..FRAMES_AHEAD {
+            viewers.deliver(VideoCodec::H264, &frame(false), now);
+        }
+        assert!(viewers.is_owed(number));
+        assert_eq!(viewers.key_due(now), None, "a key frame would only wait behind the others");
+        while frames.try_recv().is_ok() {}
+        assert_eq!(viewers.key_due(now), Some(now));
+        drop(frames);
+        assert_eq!(viewers.key_due(now), None, "who is gone needs none");
     }
 }

@@ -139,7 +139,9 @@ impl Canvas {
     pub fn scanout(&self, size: Size, stride: usize, bytes: &[u8]) -> bool {
         let mut picture = self.inner.picture.lock();
         picture.stats.scanouts += 1;
-        if size.width == 0 || size.height == 0 || size.width > MAX_SIDE || size.height > MAX_SIDE {
+        let whole = Rect::new(0, 0, size.width, size.height);
+        let is_known_size = (1..=MAX_SIDE).contains(&size.width) && (1..=MAX_SIDE).contains(&size.height);
+        if !is_known_size || !reaches(whole, stride, bytes) {
             picture.stats.refused_updates += 1;
             return false;
         }
@@ -153,10 +155,10 @@ impl Canvas {
             picture.bands.resize(bands, generation);
             picture.blocks.clear();
             picture.blocks.resize(bands * size.width.div_ceil(BLOCK_SIDE) as usize, generation);
-            picture.copy(Rect::new(0, 0, size.width, size.height), stride, bytes);
+            picture.copy(whole, stride, bytes);
             picture.finish(true)
         } else {
-            let changed = picture.copy(Rect::new(0, 0, size.width, size.height), stride, bytes);
+            let changed = picture.copy(whole, stride, bytes);
             picture.finish(changed)
         }
         .then(|| self.announce(picture))
@@ -244,17 +246,23 @@ impl Canvas {
     }
 }
 
+/// Whether `bytes` hold all rows of `rect`, `stride` bytes apart.
+fn reaches(rect: Rect, stride: usize, bytes: &[u8]) -> bool {
+    let row_bytes = (rect.width as usize).saturating_mul(PIXEL_BYTES);
+    let needed = (rect.height as usize).saturating_sub(1).saturating_mul(stride).saturating_add(row_bytes);
+    stride >= row_bytes && bytes.len() >= needed
+}
+
 // === impl Picture ===
 
 impl Picture {
     /// Copies what differs and marks its blocks; returns whether anything did.
     fn copy(&mut self, rect: Rect, stride: usize, bytes: &[u8]) -> bool {
         let row_bytes = rect.width as usize * PIXEL_BYTES;
-        let needed = (rect.height as usize).saturating_sub(1).saturating_mul(stride).saturating_add(row_bytes);
         let fits = self
             .size
             .is_some_and(|size| !rect.is_empty() && rect.right() <= size.width && rect.bottom() <= size.height);
-        if !fits || stride < row_bytes || bytes.len() < needed {
+        if !fits || !reaches(rect, stride, bytes) {
             self.stats.refused_updates += 1;
             return false;
         }
@@ -367,6 +375,8 @@ mod tests {
         }
         assert_eq!(canvas.stats().refused_updates, 6);
         assert!(!canvas.scanout(Size::new(5000, 1), 20_000, &[1; 20_000]));
+        assert!(!canvas.scanout(Size::new(16, 16), 64, &[1; 64 * 15]), "a row is missing");
+        assert_eq!(canvas.size(), Some(SIZE), "what was there stays");
         assert!(!Canvas::new().update(Rect::new(0, 0, 1, 1), 4, &[1; 4]), "no picture yet");
     }
 

@@ -54,6 +54,11 @@ impl Element {
             }
         }
         let bus = gst::Bus::new();
+        // Nobody reads what else elements tell (states, dropped frames), and a bus keeps all that it is given.
+        bus.set_sync_handler(|_, message| match message.view() {
+            gst::MessageView::Error(_) => gst::BusSyncReply::Pass,
+            _ => gst::BusSyncReply::Drop,
+        });
         element.set_bus(Some(&bus));
         let state = Arc::new(Mutex::new(Output::default()));
         let (input_pad, output_pad) = (source_pad(input), sink_pad(output, &state).map_err(failed)?);
@@ -179,4 +184,21 @@ fn sink_pad(caps: &gst::Caps, state: &Arc<Mutex<Output>>) -> Result<gst::Pad, St
             gst::Pad::query_default(pad, parent, query)
         })
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_is_not_kept() {
+        init().expect("GStreamer");
+        let caps = gst::Caps::new_empty_simple("application/x-test");
+        let element = Element::new("identity", &[("error-after", "3")], &caps, &caps).expect("an element of the core");
+        assert!(element.bus.peek().is_none(), "it told of its states");
+        assert!(element.push(gst::Buffer::new()).is_ok() && element.pull().is_some());
+        let failed = (0..3).find_map(|_| element.push(gst::Buffer::new()).err()).expect("a failure is told");
+        assert!(failed.to_string().contains("identity"), "{failed}");
+        assert!(element.bus.peek().is_none(), "and read");
+    }
 }
