@@ -8,7 +8,8 @@ use crate::agent::Agent;
 use crate::image::encode_png;
 use crate::input::inject_request;
 use crate::report::{compact, report, reports};
-use crate::{metrics, page, usage};
+use crate::usage::{self, MAX_SENDERS, TooManySenders};
+use crate::{metrics, page};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -53,6 +54,7 @@ pub(crate) fn routes(agent: Arc<Agent>) -> Router {
         .route("/snapshot/load", post(guest::load_snapshot))
         .route("/remedy/{action}", post(repair::remedy))
         .route("/ledger", get(repair::ledger))
+        .route("/ledger/{attempt}", put(repair::judge))
         .route("/evidence/{attempt}/{file}", get(repair::evidence))
         .route("/logs", get(logs::logs))
         .route("/whep", post(offer).options(describe))
@@ -87,8 +89,7 @@ async fn startup(State(agent): Shared) -> Result<Json<Value>, Failure> {
     if *agent.started.borrow() {
         return Ok(Json(json!({ "status": "started" })));
     }
-    let state = agent.status.borrow().state;
-    Err(Failure::unavailable(format!("the guest is {state} and has not shown a picture yet")))
+    Err(Failure::unavailable(without_picture(&agent)))
 }
 
 async fn ready(State(agent): Shared) -> Result<Json<Value>, Failure> {
@@ -99,8 +100,18 @@ async fn ready(State(agent): Shared) -> Result<Json<Value>, Failure> {
     } else if shows_picture {
         Err(Failure::unavailable(format!("the guest is {state}")))
     } else {
-        Err(Failure::unavailable(format!("the guest is {state} and has not shown a picture yet")))
+        Err(Failure::unavailable(without_picture(&agent)))
     }
+}
+
+/// Why there is no picture: a guest that was started again has shown one before.
+fn without_picture(agent: &Agent) -> String {
+    no_picture(agent.status.borrow().state, *agent.started.borrow())
+}
+
+fn no_picture(state: GuestState, showed: bool) -> String {
+    let what = if showed { "shows no picture now" } else { "has not shown a picture yet" };
+    format!("the guest is {state} and {what}")
 }
 
 async fn metrics_text(State(agent): Shared) -> Result<Response, Failure> {
@@ -115,8 +126,7 @@ async fn events(State(agent): Shared) -> Response {
 }
 
 async fn screenshot(State(agent): Shared) -> Result<Response, Failure> {
-    let image =
-        agent.canvas.screenshot().ok_or_else(|| Failure::unavailable("the guest has not shown a picture yet"))?;
+    let image = agent.canvas.screenshot().ok_or_else(|| Failure::unavailable(without_picture(&agent)))?;
     // Some 10 ms of work for a large picture: not on a thread that answers others.
     let png = tokio::task::spawn_blocking(move || encode_png(&image))
         .await
@@ -133,8 +143,16 @@ async fn input(State(agent): Shared, JsonBody(request): JsonBody<InputRequest>) 
 
 async fn set_use(State(agent): Shared, JsonBody(order): JsonBody<Use>) -> Result<Json<UseHealth>, Failure> {
     usage::check(&order).map_err(|detail| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail))?;
-    let health = agent.usage.set(order).await;
-    health.map(Json).ok_or_else(|| Failure::unavailable("the agent ends"))
+    match agent.usage.set(order).await {
+        Some(Ok(health)) => Ok(Json(health)),
+        Some(Err(TooManySenders)) => Err(Failure::new(
+            StatusCode::CONFLICT,
+            format!(
+                "{MAX_SENDERS} others say how this instance is used, which is all that are heard: wait until one ends"
+            ),
+        )),
+        None => Err(Failure::unavailable("the agent ends")),
+    }
 }
 
 async fn describe() -> Response {
@@ -196,4 +214,15 @@ fn refusal(error: &WhepError, accepted: (HeaderName, &'static str)) -> Response 
         response.headers_mut().insert(accepted.0, HeaderValue::from_static(accepted.1));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_showed_a_picture_before_is_not_said_to_have_shown_none() {
+        assert_eq!(no_picture(GuestState::Starting, false), "the guest is starting and has not shown a picture yet");
+        assert_eq!(no_picture(GuestState::Starting, true), "the guest is starting and shows no picture now");
+    }
 }

@@ -157,7 +157,7 @@ impl Running {
         // Before QEMU's first line, if that can be.
         let log_lines = guest.log_lines();
         let (started_in, started) = watch::channel(false);
-        let (usage, keeping) = usage::keeper();
+        let (usage, keeping) = usage::keeper(&state_dir);
         let stop = CancellationToken::new();
         // The guest made the folder, and holds it.
         let repair = tokio::task::spawn_blocking(move || Repair::open(&state_dir, last_picture));

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +75,8 @@ impl Watched for Hub {
     }
 }
 
-/// Runs the checks of a configuration, and of every later one, until `stop`.
+/// Runs the checks of a configuration, and of every later one, until `stop`. A check that stands in the next one as it was
+/// goes on: since when its limit is passed, and how often it failed, is not forgotten.
 pub(crate) async fn run(
     watched: Arc<dyn Watched>,
     mut config: watch::Receiver<Arc<ChecksConfig>>,
@@ -84,9 +85,11 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let outside = Outside::default();
+    let mut running = Running::default();
     loop {
-        let mut running = JoinSet::new();
-        for check in &config.borrow_and_update().checks {
+        let wanted = config.borrow_and_update().clone();
+        running.keep_only(&wanted.checks).await;
+        for check in wanted.checks.iter().filter(|check| !running.has(check)).cloned().collect::<Vec<_>>() {
             let runner = Runner {
                 check: check.clone(),
                 watched: watched.clone(),
@@ -98,27 +101,64 @@ pub(crate) async fn run(
                 failures: BTreeMap::new(),
                 named: BTreeSet::new(),
             };
-            running.spawn(runner.run());
+            running.begin(check, runner);
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = config.changed() => if changed.is_err() { return },
-            // Only a broken one ends; the others go on.
-            () = broken(&mut running) => {}
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = config.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                // Only a broken one ends; the others go on.
+                Some(ended) = running.tasks.join_next_with_id() => running.ended(ended),
+            }
         }
-        // Each forgets its breakers at its end: not those of the one that takes its place.
-        running.shutdown().await;
     }
 }
 
-/// Ends never, while the tasks do not break.
-async fn broken(running: &mut JoinSet<()>) {
-    while let Some(ended) = running.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!("a check broke: {error}");
+/// The checks that run.
+#[derive(Default)]
+struct Running {
+    tasks: JoinSet<()>,
+    checks: BTreeMap<task::Id, (Check, AbortHandle)>,
+}
+
+// === impl Running ===
+
+impl Running {
+    fn has(&self, check: &Check) -> bool {
+        self.checks.values().any(|(known, _)| known == check)
+    }
+
+    fn begin(&mut self, check: Check, runner: Runner) {
+        let handle = self.tasks.spawn(runner.run());
+        self.checks.insert(handle.id(), (check, handle));
+    }
+
+    /// Ends those that are not wanted as they are, and waits for that: each forgets its breakers at its end, and shall not
+    /// forget those of the one that takes its place.
+    async fn keep_only(&mut self, wanted: &[Check]) {
+        let is_unwanted = |check: &Check| !wanted.contains(check);
+        self.checks.values().filter(|(check, _)| is_unwanted(check)).for_each(|(_, handle)| handle.abort());
+        while self.checks.values().any(|(check, _)| is_unwanted(check)) {
+            let Some(ended) = self.tasks.join_next_with_id().await else { return };
+            self.ended(ended);
         }
     }
-    std::future::pending::<()>().await;
+
+    fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                if !error.is_cancelled() {
+                    tracing::error!("a check broke: {error}");
+                }
+                error.id()
+            }
+        };
+        self.checks.remove(&id);
+    }
 }
 
 struct Runner {

@@ -6,7 +6,7 @@ use crate::policy::Ended;
 use crate::provider::Hand;
 use loco_http::Client;
 use loco_model::problem::Problem;
-use loco_model::recovery::{Attempt, Ledger, Outcome, RemedyOrder, WINDOW_MS};
+use loco_model::recovery::{Attempt, Judgement, Ledger, Outcome, RemedyOrder, WINDOW_MS};
 use reqwest::{Method, StatusCode, header};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +23,6 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_millis(WINDOW_MS);
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
-
-/// Begins the detail of an attempt that was not made because somebody else is at it.
-const YIELDED: &str = "somebody else repairs it";
 
 /// Who carries an attempt out.
 #[derive(Clone)]
@@ -54,12 +51,7 @@ pub(crate) struct Carried {
 
 /// An attempt that is left to somebody else, who has just made one.
 pub(crate) fn yielded(attempt: Attempt, why: &str) -> Carried {
-    failed(attempt, Ended::NotGiven, Outcome::Failed, format!("{YIELDED}: {why}"))
-}
-
-/// Whether an attempt was left to somebody else.
-pub(crate) fn is_yielded(attempt: &Attempt) -> bool {
-    attempt.detail.as_deref().is_some_and(|detail| detail.starts_with(YIELDED))
+    failed(attempt, Ended::Yielded, Outcome::Yielded, format!("somebody else repairs it: {why}"))
 }
 
 /// Carries out. `attempt` is what was begun.
@@ -83,6 +75,18 @@ pub(crate) async fn ledger(client: &Client, agent: &str, breaker: &Breaker) -> O
             tracing::debug!("an agent's ledger cannot be read: {error}");
             None
         }
+    }
+}
+
+/// Tells an agent's ledger what an attempt was good for. That it cannot be told changes nothing here: an agent that knows
+/// no judgements keeps what it saw itself.
+pub(crate) async fn judge_at(client: &Client, agent: &str, breaker: &Breaker, attempt: &Attempt) {
+    let url = format!("{agent}/ledger/{}", attempt.id);
+    let judgement = Judgement { outcome: attempt.outcome, detail: attempt.detail.clone() };
+    let request = client.request(Method::PUT, &url).json(&judgement);
+    let is_failure = |error: &loco_http::ClientError| !matches!(error, loco_http::ClientError::Refused { .. });
+    if let Err(error) = breaker.call_if(client.send(request, &url), is_failure).await {
+        tracing::debug!(attempt = attempt.id, "an agent's ledger does not take a judgement: {error}");
     }
 }
 
@@ -187,6 +191,7 @@ fn done(attempt: Attempt, told: Attempt) -> Carried {
     let ended = match told.outcome {
         Outcome::Failed => Ended::Failed,
         Outcome::Refused => Ended::Refused(DEFAULT_WAIT),
+        Outcome::Yielded => Ended::Yielded,
         Outcome::Running | Outcome::Repaired | Outcome::InVain => Ended::Done,
     };
     merged.outcome = match ended {

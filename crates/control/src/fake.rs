@@ -5,11 +5,11 @@ use crate::hub::unix_ms;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router};
 use futures::StreamExt as _;
-use loco_http::{Client, Failure, Server, Token, TokenFile, event_response};
-use loco_model::recovery::{Attempt, Initiator, Ledger, Outcome, RemedyOrder, left};
+use loco_http::{Client, Failure, JsonBody, Server, Token, TokenFile, event_response};
+use loco_model::recovery::{Attempt, Initiator, Judgement, Ledger, Outcome, RemedyOrder, left};
 use loco_model::report::{DeepHealth, HealthReport, OverallStatus};
 use loco_model::usage::Use;
 use loco_model::{InstanceId, Remedy};
@@ -36,6 +36,12 @@ struct Shared {
     attempts: Mutex<Vec<Attempt>>,
     uses: watch::Sender<Vec<Use>>,
     cure: Cure,
+    /// Orders of its use that an agent of before there were senders did not take.
+    refused_uses: AtomicUsize,
+    /// Held while a remedy is carried out, as in an agent.
+    one: tokio::sync::Mutex<()>,
+    /// Whether remedies may end.
+    gate: watch::Sender<bool>,
     /// Answers to orders that get lost on the way.
     lost_answers: AtomicUsize,
     stop: CancellationToken,
@@ -68,6 +74,15 @@ pub(crate) fn live() -> DeepHealth {
 impl Fake {
     /// One whose guest runs. `cure` is what a remedy does to it.
     pub(crate) async fn start(index: usize, cure: impl Fn(Remedy, &mut DeepHealth) + Send + Sync + 'static) -> Self {
+        Self::start_with(index, Box::new(cure), put(usage)).await
+    }
+
+    /// One of before there were senders of how it is used.
+    pub(crate) async fn start_old(index: usize) -> Self {
+        Self::start_with(index, Box::new(|_, _| {}), put(old_usage)).await
+    }
+
+    async fn start_with(index: usize, cure: Cure, usage: MethodRouter<Arc<Shared>>) -> Self {
         let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("port");
         let (url, stop) = (server.url(), CancellationToken::new());
         let id = InstanceId::try_new(index).expect("index");
@@ -82,15 +97,19 @@ impl Fake {
             report: watch::Sender::new(report),
             attempts: Mutex::new(Vec::new()),
             uses: watch::Sender::new(Vec::new()),
-            cure: Box::new(cure),
+            cure,
+            refused_uses: AtomicUsize::new(0),
+            one: tokio::sync::Mutex::new(()),
+            gate: watch::Sender::new(true),
             lost_answers: AtomicUsize::new(0),
             stop: stop.clone(),
         });
         let routes = Router::new()
             .route("/events", get(events))
             .route("/ledger", get(ledger))
+            .route("/ledger/{attempt}", put(judge))
             .route("/remedy/{action}", post(remedy))
-            .route("/use", put(usage))
+            .route("/use", usage)
             .with_state(shared.clone());
         tokio::spawn(server.serve(routes, stop.clone()));
         Self { url, shared, stop }
@@ -131,9 +150,19 @@ impl Fake {
         self.shared.lost_answers.store(count, Ordering::Relaxed);
     }
 
+    /// Whether remedies end; those that are being carried out wait until they may.
+    pub(crate) fn let_end(&self, may: bool) {
+        self.shared.gate.send_replace(may);
+    }
+
     /// Everything that it was told of its use, in order.
     pub(crate) fn uses(&self) -> watch::Receiver<Vec<Use>> {
         self.shared.uses.subscribe()
+    }
+
+    /// How many orders of its use it did not take.
+    pub(crate) fn refused_uses(&self) -> usize {
+        self.shared.refused_uses.load(Ordering::Relaxed)
     }
 
     /// Ends it: connections are closed.
@@ -183,8 +212,44 @@ async fn ledger(State(shared): State<Arc<Shared>>) -> Json<Ledger> {
     Json(Ledger { attempts, left, next_at_ms })
 }
 
-async fn usage(State(shared): State<Arc<Shared>>, Json(told): Json<Use>) {
+async fn judge(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    Json(judgement): Json<Judgement>,
+) -> StatusCode {
+    let mut attempts = shared.attempts.lock();
+    let Some(known) = attempts.iter_mut().find(|attempt| attempt.id == id) else { return StatusCode::NOT_FOUND };
+    (known.outcome, known.detail) = (judgement.outcome, judgement.detail);
+    StatusCode::OK
+}
+
+async fn usage(State(shared): State<Arc<Shared>>, JsonBody(told): JsonBody<Use>) {
     shared.uses.send_modify(|uses| uses.push(told));
+}
+
+/// As agents took it that knew no senders.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OldUse {
+    in_use: bool,
+    max_fps: Option<u32>,
+    max_bit_rate: Option<u32>,
+    lease_s: u32,
+    input_holder: Option<String>,
+}
+
+async fn old_usage(State(shared): State<Arc<Shared>>, told: Result<JsonBody<OldUse>, Failure>) -> Response {
+    match told {
+        Ok(JsonBody(OldUse { in_use, max_fps, max_bit_rate, lease_s, input_holder })) => {
+            let told = Use { in_use, max_fps, max_bit_rate, lease_s, input_holder, sender: None };
+            shared.uses.send_modify(|uses| uses.push(told));
+            StatusCode::OK.into_response()
+        }
+        Err(failure) => {
+            shared.refused_uses.fetch_add(1, Ordering::Relaxed);
+            failure.into_response()
+        }
+    }
 }
 
 async fn remedy(
@@ -192,21 +257,33 @@ async fn remedy(
     Path(action): Path<Remedy>,
     Json(order): Json<RemedyOrder>,
 ) -> Response {
-    let done = {
-        let mut attempts = shared.attempts.lock();
-        let known = attempts.iter().find(|attempt| Some(&attempt.id) == order.attempt_id.as_ref()).cloned();
-        match known {
-            Some(known) => known,
-            None => {
+    let known =
+        |attempts: &[Attempt]| attempts.iter().find(|attempt| Some(&attempt.id) == order.attempt_id.as_ref()).cloned();
+    let before = known(&shared.attempts.lock());
+    let done = match before {
+        Some(known) => known,
+        None => {
+            let Ok(_one) = shared.one.try_lock() else {
+                return Failure::new(StatusCode::CONFLICT, "another attempt is being made").into_response();
+            };
+            let attempt = {
+                let mut attempts = shared.attempts.lock();
                 let (left, _) = left(attempts.iter().map(|attempt| attempt.started_at_ms), unix_ms());
                 if left == 0 && !order.is_override {
                     let refusal = Failure::new(StatusCode::TOO_MANY_REQUESTS, "three attempts within an hour");
                     return ([(header::RETRY_AFTER, "900")], refusal).into_response();
                 }
                 let attempt = shared.attempt(action, order, Outcome::Repaired);
-                attempts.push(attempt.clone());
+                attempts.push(Attempt { outcome: Outcome::Running, ended_at_ms: None, ..attempt.clone() });
                 attempt
+            };
+            // Its sender lives as long as this.
+            let _ = shared.gate.subscribe().wait_for(|may| *may).await;
+            let mut attempts = shared.attempts.lock();
+            if let Some(kept) = attempts.iter_mut().find(|kept| kept.id == attempt.id) {
+                *kept = attempt.clone();
             }
+            attempt
         }
     };
     let lost = shared.lost_answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
@@ -215,6 +292,9 @@ async fn remedy(
         let broken = futures::stream::iter([Ok("{"), Err(std::io::Error::other("lost"))]);
         return axum::body::Body::from_stream(broken).into_response();
     }
-    shared.report.send_modify(|report| (shared.cure)(action, &mut report.deep_health));
+    shared.report.send_modify(|report| {
+        (shared.cure)(action, &mut report.deep_health);
+        report.timestamp_ms = unix_ms();
+    });
     Json(done).into_response()
 }

@@ -117,6 +117,7 @@ impl Metrics {
             Outcome::InVain => "in-vain",
             Outcome::Failed => "failed",
             Outcome::Refused => "refused",
+            Outcome::Yielded => "yielded",
         };
         let labels = [("action", attempt.action.to_string()), ("outcome", outcome.to_owned())];
         self.inner.recoveries.get_or_create(&labels).inc();

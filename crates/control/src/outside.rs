@@ -11,6 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use loco_model::problem::plain_reason;
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -104,13 +105,13 @@ impl Outside {
         request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
         let client =
             self.client.get_or_init(client).as_ref().map_err(|error| OutsideError::Unreachable(error.clone()))?;
-        let answer = client.request(request).await.map_err(|error| OutsideError::Unreachable(deepest(&error)))?;
+        let answer = client.request(request).await.map_err(|error| OutsideError::Unreachable(plain_reason(&error)))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), max_bytes).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
                 OutsideError::TooLong(max_bytes)
             } else {
-                OutsideError::Unreachable(error.to_string())
+                OutsideError::Unreachable(plain_reason(&*error))
             }
         })?;
         Ok((status, body.to_bytes().to_vec()))
@@ -143,15 +144,6 @@ fn client() -> Result<HttpClient, String> {
         .pool_max_idle_per_host(1)
         .build(connector.https_or_http().enable_http1().build());
     Ok(client)
-}
-
-/// The deepest cause: "Connection refused" says more than "client error".
-fn deepest(error: &hyper_util::client::legacy::Error) -> String {
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! sets; nothing is done here.
 //!
 //! A fault must last as long as its kind says. Then the first of its remedies that was not tried yet is an attempt;
-//! afterwards the instance has a while to settle, and is judged: repaired, or in vain. In vain leads to the next remedy,
-//! until the limit, which the agent's ledger keeps, or the end of the list.
+//! afterwards the instance has a while to settle, and is judged: repaired, or in vain. So are the attempts of others, which
+//! are waited for. In vain leads to the next remedy, until the limit, which the agent's ledger keeps, or the end of the list.
 
 use loco_model::classify::{Fault, FaultKind, Verdict};
 use loco_model::recovery::{Outcome, WINDOW_MS};
@@ -66,7 +66,7 @@ pub enum Step {
     Wait(Option<Duration>),
     /// An attempt is to be made; it counts as begun.
     Act(Plan),
-    /// The last attempt is judged. Ask again at once.
+    /// The last attempt is judged, whoever made it. Ask again at once.
     Judge(Outcome),
 }
 
@@ -79,8 +79,10 @@ pub enum Ended {
     Failed,
     /// The limit is reached for so long.
     Refused(Duration),
-    /// It was not given: the agent does not answer, or is busy with another attempt.
+    /// It was not given: the agent does not answer.
     NotGiven,
+    /// It was left to somebody else, who is at it.
+    Yielded,
 }
 
 /// One instance's machine.
@@ -88,6 +90,8 @@ pub enum Ended {
 pub struct Policy {
     /// Since when each kind of fault is seen without a break.
     since: BTreeMap<FaultKind, Duration>,
+    /// Since when it is well without a break.
+    well_since: Option<Duration>,
     /// What was tried since the instance was well.
     tried: Vec<Remedy>,
     /// Orders in a row that could not be given.
@@ -101,17 +105,28 @@ enum Stage {
     Watching,
     /// An order is being carried out.
     Acting { action: Remedy },
+    /// Somebody else carries one out: nothing is begun before then.
+    Elsewhere { until: Duration },
     /// It was carried out.
-    Settling { faulty_until: Duration, well_since: Option<Duration> },
+    Settling { begun: Duration, faulty_until: Duration, whose: Whose },
     /// Nothing is done before then, unless all is well.
     Resting { until: Duration, why: Rest },
+}
+
+/// Who made an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Own,
+    Others,
 }
 
 /// Why nothing is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// To take breath: an order could not be given, or somebody else repairs.
+    /// To take breath: an order could not be given, or somebody else's attempt came to nothing.
     Breath,
+    /// Somebody else repairs it, or did and it settles.
+    Elsewhere,
     /// The hour's attempts are used up.
     Limit,
     /// Everything was tried in vain.
@@ -126,7 +141,12 @@ impl Policy {
         self.note(given);
         match self.stage {
             Stage::Acting { .. } => Step::Wait(None),
-            Stage::Settling { faulty_until, well_since } => self.settle(given, faulty_until, well_since),
+            Stage::Elsewhere { until } if given.now < until => Step::Wait(Some(until)),
+            Stage::Elsewhere { .. } => {
+                self.stage = Stage::Watching;
+                self.watch(given)
+            }
+            Stage::Settling { begun, faulty_until, .. } => self.settle(given, begun, faulty_until),
             Stage::Resting { until, .. } if given.now < until && !given.verdict.is_well() => Step::Wait(Some(until)),
             Stage::Resting { why, .. } => {
                 self.stage = Stage::Watching;
@@ -163,7 +183,7 @@ impl Policy {
         matches!(self.stage, Stage::Acting { .. })
     }
 
-    /// Whether an attempt was carried out and not judged yet.
+    /// Whether an attempt was carried out, by whomever, and not judged yet.
     #[must_use]
     pub fn is_settling(&self) -> bool {
         matches!(self.stage, Stage::Settling { .. })
@@ -173,6 +193,7 @@ impl Policy {
     #[must_use]
     pub fn rest(&self) -> Option<Rest> {
         match self.stage {
+            Stage::Elsewhere { .. } | Stage::Settling { whose: Whose::Others, .. } => Some(Rest::Elsewhere),
             Stage::Resting { why, .. } if why != Rest::Breath => Some(why),
             _ => None,
         }
@@ -183,7 +204,7 @@ impl Policy {
         let Stage::Acting { action } = self.stage else { return };
         self.missed = if ended == Ended::NotGiven { self.missed + 1 } else { 0 };
         self.stage = match ended {
-            Ended::Done => Stage::Settling { faulty_until: now + settling_time(action), well_since: None },
+            Ended::Done => Stage::Settling { begun: now, faulty_until: now + settling_time(action), whose: Whose::Own },
             Ended::Failed => Stage::Resting { until: now + BREATH, why: Rest::Breath },
             Ended::Refused(wait) => {
                 self.take_back(action);
@@ -193,6 +214,10 @@ impl Policy {
                 self.take_back(action);
                 let pause = BREATH.saturating_mul(1 << (self.missed - 1).min(16)).min(LONGEST_BREATH);
                 Stage::Resting { until: now + pause, why: Rest::Breath }
+            }
+            Ended::Yielded => {
+                self.take_back(action);
+                Stage::Elsewhere { until: now + BREATH }
             }
         };
     }
@@ -204,21 +229,48 @@ impl Policy {
         }
     }
 
-    /// Somebody else made an attempt lately: it has its time to settle too, and is not made again.
-    pub fn foreign(&mut self, now: Duration, action: Remedy) {
+    /// Somebody else's attempt became known: it is not made again.
+    pub fn foreign(&mut self, action: Remedy) {
         self.tried.push(action);
-        self.leave(now + settling_time(action));
     }
 
-    /// Somebody else is at it until then, or what they did settles: nothing is begun before.
+    /// Somebody else's attempt was carried out, and ended then, which may be some time ago: it has its time to settle, and is
+    /// judged as an own one is, so that all who watch go on alike.
+    pub fn foreign_ended(&mut self, ended: Duration, action: Remedy) {
+        if self.gives_way() {
+            let faulty_until = ended + settling_time(action);
+            self.stage = Stage::Settling { begun: ended, faulty_until, whose: Whose::Others };
+        }
+    }
+
+    /// Somebody else's attempt came to nothing: nobody repairs it now, and whoever tried goes first again.
+    pub fn foreign_failed(&mut self, now: Duration, action: Remedy) {
+        let has_given_up = matches!(self.stage, Stage::Resting { why: Rest::Limit | Rest::Exhausted, .. });
+        if self.gives_way() && !has_given_up {
+            self.stage = Stage::Resting { until: now + settling_time(action), why: Rest::Breath };
+        }
+    }
+
+    /// Somebody else's attempt that was taken for a help was in vain, as who made it says.
+    pub fn foreign_in_vain(&mut self, action: Remedy) {
+        if !self.tried.contains(&action) {
+            self.tried.push(action);
+        }
+    }
+
+    /// Somebody else is at it: nothing is begun before then, unless that is heard again.
     pub fn leave(&mut self, until: Duration) {
         match self.stage {
-            Stage::Watching => self.stage = Stage::Resting { until, why: Rest::Breath },
-            Stage::Resting { until: before, why: Rest::Breath } => {
-                self.stage = Stage::Resting { until: until.max(before), why: Rest::Breath };
-            }
-            Stage::Resting { .. } | Stage::Acting { .. } | Stage::Settling { .. } => {}
+            Stage::Elsewhere { until: before } => self.stage = Stage::Elsewhere { until: until.max(before) },
+            _ if self.gives_way() => self.stage = Stage::Elsewhere { until },
+            _ => {}
         }
+    }
+
+    /// Whether what others do comes before what is being done here: before rest too, of whatever kind, since they may have
+    /// attempts that are not left to this one.
+    fn gives_way(&self) -> bool {
+        !matches!(self.stage, Stage::Acting { .. } | Stage::Settling { whose: Whose::Own, .. })
     }
 
     /// What was tried in vain before this control plane was started.
@@ -239,18 +291,18 @@ impl Policy {
         for fault in faults {
             self.since.entry(fault.kind).or_insert(given.now);
         }
+        self.well_since = given.verdict.is_well().then(|| self.well_since.unwrap_or(given.now));
     }
 
-    fn settle(&mut self, given: &Given<'_>, faulty_until: Duration, well_since: Option<Duration>) -> Step {
+    fn settle(&mut self, given: &Given<'_>, begun: Duration, faulty_until: Duration) -> Step {
         let Given { now, verdict, .. } = *given;
         if verdict.is_well() {
-            let since = well_since.unwrap_or(now);
+            let since = self.well_since.unwrap_or(now).max(begun);
             if now >= since + WELL_FOR {
                 self.stage = Stage::Watching;
                 self.tried.clear();
                 return Step::Judge(Outcome::Repaired);
             }
-            self.stage = Stage::Settling { faulty_until, well_since: Some(since) };
             return Step::Wait(Some(since + WELL_FOR));
         }
         let is_starting = verdict.faults.iter().all(|fault| fault.kind.is_passing());
@@ -259,7 +311,6 @@ impl Policy {
             self.stage = Stage::Watching;
             return Step::Judge(Outcome::InVain);
         }
-        self.stage = Stage::Settling { faulty_until, well_since: None };
         Step::Wait(Some(until))
     }
 

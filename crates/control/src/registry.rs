@@ -20,7 +20,7 @@ use loco_model::api::{Event, Instance, RecoveryLimit};
 use loco_model::classify::Limits;
 use loco_model::recovery::{Attempt, Initiator, RecoverOrder};
 use loco_model::{InstanceId, InstanceState};
-use repair::Work;
+use repair::{Whose, Work};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,8 +64,8 @@ pub(crate) struct Registry {
     entries: BTreeMap<InstanceId, Entry>,
     uses: BTreeMap<InstanceId, InstanceUse>,
     automatic: bool,
-    /// Attempts of before the start, by instance, until it is found; and whether each was this control plane's.
-    remembered: BTreeMap<InstanceId, Vec<(Attempt, bool)>>,
+    /// Attempts of before the start, by instance, until it is found; and whose each was.
+    remembered: BTreeMap<InstanceId, Vec<(Attempt, Whose)>>,
     followers: JoinSet<()>,
     heard: mpsc::Sender<Heard>,
     work: JoinSet<Work>,
@@ -156,7 +156,7 @@ impl Registry {
             }
             self.publish();
         }
-        self.close();
+        // What is being tried is not seen through: the next start asks the agent's ledger what became of it.
         self.publish();
     }
 
@@ -327,13 +327,13 @@ impl Registry {
                     let limit = RecoveryLimit {
                         left,
                         next_at_ms: entry.ledger.next_at_ms.filter(|_| left == Some(0)),
-                        running: entry.attempt.clone(),
+                        running: entry.under_way(&verdict).cloned(),
                     };
                     let instance = derive(&Seen {
                         found: &entry.found,
                         report: entry.fresh_report(),
                         verdict: &verdict,
-                        attempt: entry.attempt.as_ref(),
+                        attempt: entry.under_way(&verdict),
                         rest: entry.policy.rest(),
                         attempts_left: left,
                         usage: self.uses.get(&id),

@@ -7,7 +7,7 @@ use crate::usage::InstanceUse;
 use loco_model::InstanceState;
 use loco_model::api::{Endpoints, Instance};
 use loco_model::classify::{self, Verdict, spoken};
-use loco_model::recovery::Attempt;
+use loco_model::recovery::{Attempt, Initiator};
 use loco_model::report::HealthReport;
 
 /// All that an instance's picture is made of.
@@ -19,7 +19,7 @@ pub struct Seen<'a> {
     pub report: Option<&'a HealthReport>,
     /// What is thought of it.
     pub verdict: &'a Verdict,
-    /// The attempt that is being made, or was made and is not judged yet.
+    /// The attempt that is being made, or was made and is not judged yet, whoever makes it.
     pub attempt: Option<&'a Attempt>,
     /// Why nothing is done about it.
     pub rest: Option<Rest>,
@@ -61,6 +61,14 @@ pub fn derive(seen: &Seen<'_>) -> Instance {
 fn word(seen: &Seen<'_>) -> (InstanceState, Option<String>) {
     let verdict = seen.verdict;
     let said = verdict.reason.clone();
+    if seen.rest == Some(Rest::Elsewhere) && !verdict.is_well() {
+        let who = match seen.attempt.map(|attempt| &attempt.initiator) {
+            Some(Initiator::Agent) => "its agent",
+            Some(Initiator::Policy { .. } | Initiator::Person { .. }) | None => "somebody else",
+        };
+        let why = said.map(|why| format!(": {why}")).unwrap_or_default();
+        return (InstanceState::Recovering, Some(format!("{who} repairs it{why}")));
+    }
     if let Some(attempt) = seen.attempt.filter(|_| !verdict.is_well()) {
         let why = attempt.reason.as_ref().or(said.as_ref()).map(|why| format!(": {why}")).unwrap_or_default();
         return (InstanceState::Recovering, Some(format!("{}{why}", spoken(attempt.action))));
@@ -68,7 +76,7 @@ fn word(seen: &Seen<'_>) -> (InstanceState, Option<String>) {
     let note = match seen.rest.filter(|_| verdict.recovery_needed()) {
         Some(Rest::Limit) => "; this hour's attempts to repair it are used up",
         Some(Rest::Exhausted) => "; all that can be done was tried in vain",
-        Some(Rest::Breath) | None => return (verdict.state, said),
+        Some(Rest::Breath | Rest::Elsewhere) | None => return (verdict.state, said),
     };
     (verdict.state, Some(format!("{}{note}", said.unwrap_or_else(|| "not well".to_owned()))))
 }
@@ -89,7 +97,6 @@ pub fn phase(phase: &Phase) -> classify::Phase<'_> {
 mod tests {
     use super::*;
     use loco_model::classify::{Fault, FaultKind};
-    use loco_model::recovery::Initiator;
     use loco_model::usage::InputHolder;
     use loco_model::{FailureClass, InstanceId, Remedy};
 
@@ -126,6 +133,9 @@ mod tests {
             (frozen(), false, None, Failed, Some("it stands still")),
             (frozen(), true, None, Recovering, Some("restart its QEMU: it stands still")),
             (frozen(), false, Some(Rest::Breath), Failed, Some("it stands still")),
+            (frozen(), false, Some(Rest::Elsewhere), Recovering, Some("somebody else repairs it: it stands still")),
+            (frozen(), true, Some(Rest::Elsewhere), Recovering, Some("its agent repairs it: it stands still")),
+            (live(), false, Some(Rest::Elsewhere), Live, None),
             (
                 frozen(),
                 false,

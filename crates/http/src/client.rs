@@ -6,7 +6,7 @@ use crate::token::TokenFile;
 use crate::trace::{REQUEST_ID_HEADER, RequestId};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
-use loco_model::problem::Problem;
+use loco_model::problem::{Problem, plain_reason};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
@@ -92,7 +92,7 @@ impl Client {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|error| ClientError::Unreachable { url: String::new(), reason: deepest(&error) })?;
+            .map_err(|error| ClientError::Unreachable { url: String::new(), reason: reason(&error) })?;
         Ok(Self { http, tokens })
     }
 
@@ -207,7 +207,7 @@ fn event_stream<B: AsRef<[u8]> + Send + 'static>(
                         ClientError::Unexpected { url: state.url.clone(), reason: error.to_string() }
                     }
                 },
-                Ok(Some(Err(error))) => lost(deepest(&error)),
+                Ok(Some(Err(error))) => lost(reason(&error)),
                 Ok(None) => return None,
                 Err(_) => lost(format!("silent for {} s", SILENCE_TIMEOUT.as_secs())),
             };
@@ -219,7 +219,7 @@ fn event_stream<B: AsRef<[u8]> + Send + 'static>(
 }
 
 async fn accept(sent: Result<Response, reqwest::Error>, url: &str) -> Result<Response, ClientError> {
-    let response = sent.map_err(|error| ClientError::Unreachable { url: url.to_owned(), reason: deepest(&error) })?;
+    let response = sent.map_err(|error| ClientError::Unreachable { url: url.to_owned(), reason: reason(&error) })?;
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return Ok(response);
@@ -239,35 +239,15 @@ async fn bounded_body(mut response: Response, url: &str, max_bytes: usize) -> Re
                 return Err(ClientError::Unexpected { url: url.to_owned(), reason });
             }
             Ok(None) => return Ok(body),
-            Err(error) => return Err(ClientError::Unreachable { url: url.to_owned(), reason: deepest(&error) }),
+            Err(error) => return Err(ClientError::Unreachable { url: url.to_owned(), reason: reason(&error) }),
         }
     }
 }
 
-/// The deepest cause, in words for a person: "nobody listens there" says more than "error sending request". What it was to
-/// the system is logged.
-fn deepest(error: &reqwest::Error) -> String {
-    use std::io::ErrorKind as Kind;
-    let mut deepest: &(dyn std::error::Error + 'static) = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    tracing::debug!(%deepest, "a request failed");
-    if error.is_timeout() {
-        return "timed out".to_owned();
-    }
-    match deepest.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-        Some(Kind::ConnectionRefused) => "nobody listens there".to_owned(),
-        Some(Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe) => {
-            "it closed the connection".to_owned()
-        }
-        _ => plain(&deepest.to_string()),
-    }
-}
-
-/// Without the system's number of the error, which says nothing to a person.
-fn plain(text: &str) -> String {
-    text.split_once(" (os error").map_or(text, |(words, _)| words).to_owned()
+/// Why a request failed, in words for a person. What it was to the system is logged.
+fn reason(error: &reqwest::Error) -> String {
+    tracing::debug!(?error, "a request failed");
+    if error.is_timeout() { "timed out".to_owned() } else { plain_reason(error) }
 }
 
 #[cfg(test)]
@@ -290,10 +270,8 @@ mod tests {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let cut = http.get(&url).send().await.expect("a head").bytes().await.expect_err("it is cut");
         server.await.expect("it served");
-        assert_eq!(deepest(&cut), "it closed the connection");
+        assert_eq!(reason(&cut), "it closed the connection");
         let refused = http.get(&url).send().await.expect_err("nobody listens any more");
-        assert_eq!(deepest(&refused), "nobody listens there");
-        assert_eq!(plain("No route to host (os error 113)"), "No route to host");
-        assert_eq!(plain("no such name"), "no such name");
+        assert_eq!(reason(&refused), "nobody listens there");
     }
 }

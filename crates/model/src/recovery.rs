@@ -46,6 +46,21 @@ pub enum Outcome {
     Failed,
     /// The limit was reached: not done.
     Refused,
+    /// Left to somebody else, who is repairing it: not done.
+    Yielded,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Whether something was done, or tried: only that counts in the limit.
+    #[must_use]
+    pub fn was_tried(self) -> bool {
+        match self {
+            Self::Running | Self::Repaired | Self::InVain | Self::Failed => true,
+            Self::Refused | Self::Yielded => false,
+        }
+    }
 }
 
 /// One attempt, as an agent's ledger and the control plane's history keep it.
@@ -127,6 +142,19 @@ pub struct RemedyOrder {
     /// Do it though the limit is reached. It is counted all the same.
     #[serde(default, rename = "override")]
     pub is_override: bool,
+}
+
+/// Body of an agent's `PUT /ledger/{attempt}`: what an attempt was good for, by whoever ordered it. The agent sees that a
+/// remedy was carried out; whether all is well afterwards shows later, and to whoever watches. Told to the ledger, it is
+/// the same for all who read there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Judgement {
+    /// [`Outcome::Repaired`] or [`Outcome::InVain`].
+    pub outcome: Outcome,
+    /// How it ended, in one line.
+    #[serde(default)]
+    pub detail: Option<String>,
 }
 
 /// Body of an agent's `GET /ledger`.

@@ -261,8 +261,12 @@ impl TryFrom<SetActiveFields> for SetActive {
     }
 }
 
+/// Most bytes of a sender's id.
+pub const MAX_SENDER: usize = 64;
+
 /// Body of an agent's `PUT /use`: how much of the machine it may take. Forgotten after its lease, so that an instance
-/// whose control plane died is not slow for ever.
+/// whose control plane died is not slow for ever. Each sender has a lease of its own: the instance is in use when one of
+/// them says so, and capped only when all of them cap it, then by the highest cap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Use {
@@ -279,6 +283,10 @@ pub struct Use {
     /// The viewer whose input is taken; null: everyone's.
     #[serde(default)]
     pub input_holder: Option<String>,
+    /// Who says so: a control plane's own id, 1 to 64 bytes. Left out: whoever names no sender, together as one. Agents of
+    /// before there were senders refuse it as an unknown field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
 }
 
 /// Header by which a viewer names itself to an agent when it begins a session (its id, as at the control plane).

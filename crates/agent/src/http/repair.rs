@@ -1,14 +1,14 @@
 //! Routes of remedies, their ledger and their evidence.
 
 use super::Shared;
-use crate::repair::{self, LimitReached, Refusal, unix_ms};
+use crate::repair::{self, LimitReached, NotJudged, Refusal, unix_ms};
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use loco_http::{Failure, OptionalJson, Role};
+use loco_http::{Failure, JsonBody, OptionalJson, Role};
 use loco_model::failure::{FailureClass, Remedy};
-use loco_model::recovery::{Ledger, MAX_ATTEMPTS, RemedyOrder};
+use loco_model::recovery::{Attempt, Judgement, Ledger, MAX_ATTEMPTS, Outcome, RemedyOrder};
 
 pub(super) async fn remedy(
     State(agent): Shared,
@@ -27,14 +27,43 @@ pub(super) async fn remedy(
         initiator: None,
         is_override: false,
     });
-    match repair::order(agent, action, order, role).await {
+    answer(repair::order(agent, action, order, role).await)
+}
+
+/// What an attempt was good for, by whoever ordered it.
+pub(super) async fn judge(
+    State(agent): Shared,
+    Path(attempt): Path<String>,
+    JsonBody(judgement): JsonBody<Judgement>,
+) -> Response {
+    answer(repair::judge(&agent, attempt, judgement).await)
+}
+
+fn answer(made: Result<Attempt, Refusal>) -> Response {
+    match made {
         Ok(attempt) => Json(attempt).into_response(),
         Err(Refusal::Busy) => {
             Failure::new(StatusCode::CONFLICT, "another attempt is being made: wait for its end").into_response()
         }
         Err(Refusal::Limit(reached)) => limited(reached),
         Err(Refusal::Wrong(detail)) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail).into_response(),
+        Err(Refusal::NotJudged(why)) => not_judged(why).into_response(),
         Err(Refusal::Broke(detail)) => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response(),
+    }
+}
+
+fn not_judged(why: NotJudged) -> Failure {
+    match why {
+        NotJudged::Unknown => Failure::not_found("the ledger has no such attempt"),
+        NotJudged::Own => Failure::new(StatusCode::CONFLICT, "the agent made this attempt itself, and judged it"),
+        NotJudged::NotDone(outcome) => {
+            let how = match outcome {
+                Outcome::Running => "is being made",
+                Outcome::Failed => "could not be made",
+                _ => "was not made",
+            };
+            Failure::new(StatusCode::CONFLICT, format!("this attempt {how}: there is nothing to judge"))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! the clock changes nothing: within one boot of the machine ages are told by the time since then.
 
 use loco_model::failure::Remedy;
-use loco_model::recovery::{self, Attempt, Ledger, Outcome};
+use loco_model::recovery::{self, Attempt, Initiator, Judgement, Ledger, Outcome};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,17 @@ struct LedgerFile {
     lines: usize,
     /// The file lacks something: all is written anew at the next occasion.
     is_behind: bool,
+}
+
+/// Why an attempt is not judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotJudged {
+    /// The ledger does not have it.
+    Unknown,
+    /// It was not carried out, or is not yet.
+    NotDone(Outcome),
+    /// The agent made it itself, and saw what came of it.
+    Own,
 }
 
 /// The limit is reached.
@@ -180,6 +191,26 @@ impl Book {
         Some(entry.attempt)
     }
 
+    /// Takes what an attempt was good for, from whoever ordered it, and puts that on the disk. Blocks for as long as the
+    /// disk takes.
+    ///
+    /// # Errors
+    /// When there is nothing that could be judged.
+    pub(crate) fn judge(&self, id: &str, judgement: Judgement) -> Result<Attempt, NotJudged> {
+        let known = self.find(id).ok_or(NotJudged::Unknown)?;
+        if known.initiator == Initiator::Agent {
+            return Err(NotJudged::Own);
+        }
+        if !matches!(known.outcome, Outcome::Repaired | Outcome::InVain) {
+            return Err(NotJudged::NotDone(known.outcome));
+        }
+        let judged = self.change(id, |attempt| {
+            attempt.outcome = judgement.outcome;
+            attempt.detail = judgement.detail.or_else(|| attempt.detail.take());
+        });
+        judged.ok_or(NotJudged::Unknown)
+    }
+
     /// All that is kept, and what is left in this hour.
     pub(crate) fn ledger(&self) -> Ledger {
         let state = self.state.lock();
@@ -203,7 +234,7 @@ impl Book {
     fn left(&self, state: &State, now: &Now) -> (usize, Option<u64>) {
         // Told by ages alone: the calendar may be anywhere.
         let here = 2 * recovery::WINDOW_MS;
-        let begun = state.entries.iter().filter(|entry| entry.attempt.outcome != Outcome::Refused);
+        let begun = state.entries.iter().filter(|entry| entry.attempt.outcome.was_tried());
         let (left, next) = recovery::left(begun.map(|entry| here.saturating_sub(self.age_ms(entry, now))), here);
         (left, next.map(|at| now.unix_ms.saturating_add(at.saturating_sub(here))))
     }

@@ -209,3 +209,38 @@ fn a_disk_that_hangs_keeps_nobody_from_asking() {
     asking.join().expect("asked");
     assert!(reader.join().expect("read").is_ok_and(|text| text.ends_with(b"\n")));
 }
+
+#[test]
+fn whoever_ordered_an_attempt_says_what_it_was_good_for() {
+    let dir = tempfile::tempdir().expect("dir");
+    let book = open(dir.path(), &START);
+    let ordered = |id| Attempt { initiator: Initiator::Policy { control: "a".to_owned() }, ..attempt(id, &START) };
+    let judgement = |outcome, detail: Option<&str>| Judgement { outcome, detail: detail.map(str::to_owned) };
+    for (attempt, outcome) in [
+        (ordered("done"), Some(Outcome::Repaired)),
+        (ordered("failed"), Some(Outcome::Failed)),
+        (ordered("running"), None),
+        (attempt("own", &START), Some(Outcome::Repaired)),
+    ] {
+        let id = attempt.id.clone();
+        book.begin_at(attempt, false, &START).expect("not bound");
+        if let Some(outcome) = outcome {
+            book.change(&id, |attempt| (attempt.outcome, attempt.detail) = (outcome, Some("done".to_owned())));
+        }
+    }
+    for (id, why) in [
+        ("none", NotJudged::Unknown),
+        ("failed", NotJudged::NotDone(Outcome::Failed)),
+        ("running", NotJudged::NotDone(Outcome::Running)),
+        ("own", NotJudged::Own),
+    ] {
+        assert_eq!(book.judge(id, judgement(Outcome::InVain, None)), Err(why), "{id}");
+    }
+    let judged = book.judge("done", judgement(Outcome::InVain, Some("it stands still"))).expect("taken");
+    assert_eq!((judged.outcome, judged.detail.as_deref()), (Outcome::InVain, Some("it stands still")));
+    // Another agent knows it too; the attempt counts as it did.
+    let next = open(dir.path(), &later(1));
+    assert_eq!(next.find("done"), Some(judged));
+    let again = next.judge("done", judgement(Outcome::Repaired, None)).expect("taken");
+    assert_eq!((again.outcome, again.detail.as_deref()), (Outcome::Repaired, Some("it stands still")));
+}

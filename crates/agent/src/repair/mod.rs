@@ -8,18 +8,20 @@ pub(crate) mod own;
 
 use crate::agent::Agent;
 use crate::bridge::LastPicture;
-pub(crate) use book::{Book, LimitReached};
+pub(crate) use book::{Book, LimitReached, NotJudged};
 use evidence::Evidence;
 use loco_http::Role;
 use loco_model::InstanceId;
 use loco_model::failure::Remedy;
-use loco_model::recovery::{Attempt, Initiator, Outcome, RemedyOrder};
+use loco_model::recovery::{Attempt, Initiator, Judgement, Outcome, RemedyOrder};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Longest reason of an order that is kept, in characters.
 const MAX_REASON: usize = 300;
+/// Longest detail of a judgement that is kept, in characters: what the remedy told, and how it was afterwards.
+const MAX_DETAIL: usize = 2 * MAX_REASON;
 
 /// What repairs share.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(crate) enum Refusal {
     Limit(LimitReached),
     /// The order itself is wrong.
     Wrong(String),
+    /// It is about an attempt that cannot be judged.
+    NotJudged(NotJudged),
     /// The agent itself failed at it.
     Broke(String),
 }
@@ -104,6 +108,21 @@ pub(crate) async fn order(
         done
     });
     task.await.unwrap_or_else(|error| Err(Refusal::Broke(format!("the attempt broke: {error}"))))
+}
+
+/// Takes what an attempt was good for; returns the attempt as the ledger has it then.
+///
+/// # Errors
+/// When it is no judgement, or there is nothing that could be judged.
+pub(crate) async fn judge(agent: &Agent, id: String, judgement: Judgement) -> Result<Attempt, Refusal> {
+    if !matches!(judgement.outcome, Outcome::Repaired | Outcome::InVain) {
+        return Err(Refusal::Wrong("outcome is another one: allowed are \"repaired\" and \"invain\"".to_owned()));
+    }
+    let detail = judgement.detail.map(|detail| detail.chars().take(MAX_DETAIL).collect());
+    let (book, judgement) = (Arc::clone(&agent.repair.book), Judgement { detail, ..judgement });
+    let judged = tokio::task::spawn_blocking(move || book.judge(&id, judgement)).await;
+    let judged = judged.map_err(|error| Refusal::Broke(format!("the ledger broke: {error}")))?;
+    judged.map_err(Refusal::NotJudged)
 }
 
 async fn make(agent: &Arc<Agent>, attempt: Attempt) -> Result<Attempt, Refusal> {

@@ -3,8 +3,9 @@
 //! may lower it and not raise it again.
 
 use super::affinity::Affinity;
-use super::cgroup::OwnGroup;
+use super::cgroup::{self, OwnGroup};
 use super::scope::Scope;
+use std::path::{Path, PathBuf};
 
 /// How the processors are given away now.
 #[derive(Debug)]
@@ -24,13 +25,17 @@ pub(super) struct Cpu {
     given: Option<(Option<u32>, Means)>,
     /// As they were at the agent's start.
     affinity: Affinity,
+    /// The state folder.
+    state: PathBuf,
 }
 
 // === impl Cpu ===
 
 impl Cpu {
-    pub(super) fn new() -> Self {
-        Self { given: None, affinity: Affinity::new() }
+    /// Nothing is given away, nor is anything still that an agent of before gave away; `state` is the state folder.
+    pub(super) fn new(state: &Path) -> Self {
+        cgroup::mend(state);
+        Self { given: None, affinity: Affinity::new(), state: state.to_owned() }
     }
 
     /// Gives them away, of this QEMU too; returns how: `cgroup`, `affinity` or `none`.
@@ -48,7 +53,7 @@ impl Cpu {
     }
 
     async fn find(&self, qemu: Option<u32>) -> Means {
-        if let Some(group) = OwnGroup::lower(qemu) {
+        if let Some(group) = OwnGroup::lower(qemu, &self.state) {
             return Means::Group(group);
         }
         if let Some(qemu) = qemu

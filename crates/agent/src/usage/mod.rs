@@ -1,18 +1,22 @@
-//! How much of the machine the instance may take: `PUT /use` says it, for as long as its lease. Nobody's instance is capped
-//! and gives its processors away; everything comes back at once when someone uses it, and when nobody renews the lease.
+//! How much of the machine the instance may take: `PUT /use` says it, each sender for as long as its lease. Nobody's
+//! instance is capped and gives its processors away; everything comes back at once when someone uses it, and when nobody
+//! renews a lease.
 
 mod affinity;
 mod cgroup;
 mod cpu;
+mod leases;
 mod scope;
 
-use crate::caps::{Caps, Ceiling};
+use crate::caps::Caps;
 use cpu::Cpu;
+use leases::{Leases, Total};
+pub(crate) use leases::{MAX_SENDERS, TooManySenders};
 use loco_guest::GuestStatus;
 use loco_model::report::UseHealth;
-use loco_model::usage::Use;
+use loco_model::usage::{MAX_SENDER, Use};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +27,7 @@ const ORDERS: usize = 16;
 const MAX_VIEWER: usize = 128;
 
 /// One order, and who waits for what came of it.
-type Order = (Use, oneshot::Sender<UseHealth>);
+type Order = (Use, oneshot::Sender<Result<UseHealth, TooManySenders>>);
 
 /// What holds now, and where orders go.
 #[derive(Debug)]
@@ -38,17 +42,17 @@ pub(crate) struct Keeping {
     orders: mpsc::Receiver<Order>,
     health: watch::Sender<UseHealth>,
     holder: watch::Sender<Option<String>>,
-    lease: Option<(Use, Instant)>,
+    leases: Leases,
     cpu: Cpu,
 }
 
-/// A keeper, and the task behind it.
-pub(crate) fn keeper() -> (UseKeeper, Keeping) {
+/// A keeper, and the task behind it. `state` is the state folder.
+pub(crate) fn keeper(state: &Path) -> (UseKeeper, Keeping) {
     let (orders, orders_in) = mpsc::channel(ORDERS);
     let (health, health_out) = watch::channel(UseHealth::default());
     let (holder, holder_out) = watch::channel(None);
     let keeper = UseKeeper { orders, health: health_out, holder: holder_out };
-    (keeper, Keeping { orders: orders_in, health, holder, lease: None, cpu: Cpu::new() })
+    (keeper, Keeping { orders: orders_in, health, holder, leases: Leases::default(), cpu: Cpu::new(state) })
 }
 
 /// What is wrong with an order: names the value and what is allowed.
@@ -65,19 +69,21 @@ pub(crate) fn check(order: &Use) -> Result<(), String> {
     within("maxFps", order.max_fps, 1, 60)?;
     within("maxBitRate", order.max_bit_rate, 100_000, 50_000_000)?;
     within("leaseS", Some(order.lease_s), 1, 300)?;
-    match &order.input_holder {
-        Some(viewer) if viewer.is_empty() || viewer.len() > MAX_VIEWER => {
-            Err(format!("inputHolder has {} bytes: allowed are 1 to {MAX_VIEWER}", viewer.len()))
+    let bounded = |name: &str, value: &Option<String>, most: usize| match value {
+        Some(value) if value.is_empty() || value.len() > most => {
+            Err(format!("{name} has {} bytes: allowed are 1 to {most}", value.len()))
         }
         _ => Ok(()),
-    }
+    };
+    bounded("inputHolder", &order.input_holder, MAX_VIEWER)?;
+    bounded("sender", &order.sender, MAX_SENDER)
 }
 
 // === impl UseKeeper ===
 
 impl UseKeeper {
-    /// Obeys an order; returns what came of it, `None` when the agent ends.
-    pub(crate) async fn set(&self, order: Use) -> Option<UseHealth> {
+    /// Obeys an order; returns what came of it and of what others say, `None` when the agent ends.
+    pub(crate) async fn set(&self, order: Use) -> Option<Result<UseHealth, TooManySenders>> {
         let (answer, answered) = oneshot::channel();
         self.orders.send((order, answer)).await.ok()?;
         answered.await.ok()
@@ -105,7 +111,7 @@ impl Keeping {
         stop: CancellationToken,
     ) {
         loop {
-            let until = self.lease.as_ref().map(|(_, until)| *until);
+            let until = self.leases.next_end();
             let over = async {
                 match until {
                     Some(until) => tokio::time::sleep_until(until).await,
@@ -116,16 +122,17 @@ impl Keeping {
             tokio::select! {
                 () = stop.cancelled() => break,
                 order = self.orders.recv() => match order {
-                    Some((order, answer)) => {
-                        let until = Instant::now() + Duration::from_secs(order.lease_s.into());
-                        self.lease = Some((order, until));
-                        asked = Some(answer);
-                    }
+                    Some((order, answer)) => match self.leases.take(order, Instant::now()) {
+                        Ok(()) => asked = Some(answer),
+                        // Who asked may be gone.
+                        Err(error) => drop(answer.send(Err(error))),
+                    },
                     None => break,
                 },
                 () = over => {
-                    tracing::info!("nobody says any more how this instance is used: it may take all again");
-                    self.lease = None;
+                    if self.leases.expire(Instant::now()) && self.leases.is_empty() {
+                        tracing::info!("nobody says any more how this instance is used: it may take all again");
+                    }
                 }
                 // A new QEMU knows nothing of what the one before was left.
                 Ok(()) = guest.changed() => {}
@@ -134,20 +141,15 @@ impl Keeping {
             self.settle(&caps, pid).await;
             if let Some(asked) = asked {
                 // Who asked may be gone.
-                let _ = asked.send(self.health.borrow().clone());
+                let _ = asked.send(Ok(self.health.borrow().clone()));
             }
         }
         self.cpu.take_back().await;
     }
 
     async fn settle(&mut self, caps: &Caps, qemu: Option<u32>) {
-        let order = self.lease.as_ref().map(|(order, _)| order);
-        let unused = order.filter(|order| !order.in_use);
-        let ceiling =
-            unused.map(|order| Ceiling { fps: order.max_fps, bit_rate: order.max_bit_rate }).unwrap_or_default();
-        let holder = order.and_then(|order| order.input_holder.clone());
-        let in_use = order.map(|order| order.in_use);
-        let is_given = unused.is_some();
+        let Total { in_use, ceiling, holder } = self.leases.total();
+        let is_given = in_use == Some(false);
         caps.set_unused(ceiling);
         self.holder.send_if_modified(|known| {
             let changed = *known != holder;
@@ -176,8 +178,14 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_named() {
-        let good =
-            Use { in_use: false, max_fps: Some(5), max_bit_rate: Some(100_000), lease_s: 30, input_holder: None };
+        let good = Use {
+            in_use: false,
+            max_fps: Some(5),
+            max_bit_rate: Some(100_000),
+            lease_s: 30,
+            input_holder: None,
+            sender: Some("s".repeat(MAX_SENDER)),
+        };
         assert_eq!(check(&good), Ok(()));
         assert_eq!(check(&Use { max_fps: None, max_bit_rate: None, ..good.clone() }), Ok(()));
         for (bad, says) in [
@@ -186,7 +194,9 @@ mod tests {
             (Use { lease_s: 301, ..good.clone() }, "leaseS is 301: allowed are 1 to 300"),
             (Use { lease_s: 0, ..good.clone() }, "leaseS is 0"),
             (Use { input_holder: Some("x".repeat(129)), ..good.clone() }, "inputHolder has 129"),
-            (Use { input_holder: Some(String::new()), ..good }, "inputHolder has 0"),
+            (Use { input_holder: Some(String::new()), ..good.clone() }, "inputHolder has 0"),
+            (Use { sender: Some(String::new()), ..good.clone() }, "sender has 0"),
+            (Use { sender: Some("x".repeat(65)), ..good }, "sender has 65 bytes: allowed are 1 to 64"),
         ] {
             assert!(check(&bad).is_err_and(|error| error.starts_with(says)), "{bad:?}");
         }

@@ -1,7 +1,6 @@
 //! What of the control plane's events is an alert. Pure.
 
 use super::book::Condition;
-use crate::executor::is_yielded;
 use loco_model::api::{Alert, Event, Instance, Severity};
 use loco_model::recovery::Outcome;
 use loco_model::{FailureClass, InstanceId, InstanceState};
@@ -72,9 +71,8 @@ pub(super) fn of(event: &Event, known: &BTreeSet<InstanceId>) -> Vec<Change> {
                 vec![Change::Begin(Condition { severity, instance: id, title: title.to_owned(), detail: detail() })]
             };
             match attempt.outcome {
-                Outcome::Running => Vec::new(),
-                // Nothing was tried.
-                Outcome::Failed if is_yielded(attempt) => Vec::new(),
+                // Left to others, nothing was tried.
+                Outcome::Running | Outcome::Yielded => Vec::new(),
                 // Nothing was wrong when a person ordered it: there was nothing to recover from.
                 Outcome::InVain | Outcome::Failed if attempt.class == FailureClass::None => Vec::new(),
                 Outcome::Repaired => vec![end(RECOVERY_IN_VAIN, id), end(LIMIT_REACHED, id)],

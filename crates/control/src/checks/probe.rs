@@ -4,6 +4,7 @@ use super::config::Probe;
 use crate::outside::{Outside, OutsideError, Target};
 use axum::http::{HeaderMap, Method, Uri};
 use loco_model::InstanceId;
+use loco_model::problem::plain_reason;
 use tokio::net::TcpStream;
 
 /// Bytes of an answer that are looked through.
@@ -47,7 +48,7 @@ impl Place {
 pub(super) enum Wrong {
     #[error(transparent)]
     Outside(#[from] OutsideError),
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect: {}", plain_reason(.0))]
     Connect(#[from] std::io::Error),
     #[error("status {got} instead of {want}")]
     Status { got: u16, want: String },

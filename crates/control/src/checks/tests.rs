@@ -96,11 +96,11 @@ async fn targets_are_really_asked() {
         (http("/gone", json!({"status": 404})), None),
         (http("/elsewhere", json!({})), Some("status 307")),
         (http("/long", json!({})), Some("longer than 65536 bytes")),
-        (json!({"kind": "http", "url": format!("http://{closed}/")}), Some("refused")),
+        (json!({"kind": "http", "url": format!("http://{closed}/")}), Some("nobody listens there")),
         // A server that speaks no TLS is no https server: its certificate would have been looked at.
         (json!({"kind": "http", "url": format!("https://{address}/ok")}), Some("")),
         (json!({"kind": "tcp", "address": address.to_string()}), None),
-        (json!({"kind": "tcp", "address": closed.to_string()}), Some("cannot connect")),
+        (json!({"kind": "tcp", "address": closed.to_string()}), Some("cannot connect: nobody listens there")),
     ] {
         let probe: Probe = serde_json::from_value(what).expect("readable");
         let got = super::probe::probe(&Outside::default(), &probe, &Place::fixed()).await;
@@ -217,5 +217,34 @@ async fn a_metric_must_be_beyond_its_limit_for_so_long() {
         while running.results.recv().await.is_some_and(|result| result.wrong.is_none()) {}
     });
     assert!(silent.await.is_err(), "nothing is wrong while nothing is known");
+    running.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_stays_as_it_was_goes_on_when_others_change() {
+    let fleet = Arc::new(Fleet { agents: vec![(id(0), None)], ..Fleet::default() });
+    let viewer = ViewerHealth { state: "connected".into(), rtt_ms: Some(300.0), ..ViewerHealth::default() };
+    fleet.health.lock().insert(id(0), (1, DeepHealth { viewers: vec![viewer], ..DeepHealth::default() }));
+    let far = |name: &str, for_s: u32| {
+        let probe = json!({"kind": "metric", "metric": "rtt", "op": ">", "value": 200, "forS": for_s});
+        json!({"name": name, "probe": probe, "intervalS": 10, "failures": 1})
+    };
+    let mut running = start(fleet, &json!([far("changed", 60), far("same", 60)]));
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    running.config.send_replace(Arc::new(config(&json!([far("new", 600), far("same", 60), far("changed", 61)]))));
+    let mut first = async || {
+        let result = running.results.recv().await.expect("a result");
+        (result.name, begun.elapsed().as_secs())
+    };
+    assert_eq!(first().await, ("same".to_owned(), 60), "whatever changes beside it");
+    // The other begins anew, at 45 s.
+    loop {
+        let (name, at) = first().await;
+        if name == "changed" {
+            assert!(at >= 45 + 61, "{at}");
+            break;
+        }
+    }
     running.stop.cancel();
 }

@@ -59,8 +59,8 @@ async fn every_answer_has_its_end() {
         (429, Some("12"), Ended::Refused(Duration::from_secs(12)), Outcome::Refused),
         (429, None, Ended::Refused(DEFAULT_WAIT), Outcome::Refused),
         (429, Some("99999999"), Ended::Refused(LONGEST_WAIT), Outcome::Refused),
-        // Not refused: that is the limit's word.
-        (409, None, Ended::NotGiven, Outcome::Failed),
+        // Neither refused, which is the limit's word, nor failed: somebody else is at it.
+        (409, None, Ended::Yielded, Outcome::Yielded),
         (404, None, Ended::Failed, Outcome::Failed),
         (401, None, Ended::Failed, Outcome::Failed),
         (500, None, Ended::Failed, Outcome::Failed),
@@ -68,7 +68,6 @@ async fn every_answer_has_its_end() {
         let status = StatusCode::from_u16(status).expect("status");
         let carried = at(answers(status, retry_after)).await;
         assert_eq!((carried.ended, carried.attempt.outcome), (ended, outcome), "{status}");
-        assert_eq!(is_yielded(&carried.attempt), status == 409);
         let detail = carried.attempt.detail.expect("why");
         assert!(detail.contains("so it is"), "{status}: {detail}");
         assert!(carried.attempt.ended_at_ms.is_some());

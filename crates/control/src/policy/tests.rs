@@ -162,29 +162,128 @@ fn an_order_that_was_not_taken_is_given_again() {
     assert_eq!(acts(policy.see(&given(20, &frozen))), Remedy::RestartAgent, "what failed is not repeated");
 }
 
+/// Somebody else restarted QEMU, and that is done.
+fn restarted_elsewhere(policy: &mut Policy, seconds: u64) {
+    policy.foreign(Remedy::RestartQemu);
+    policy.foreign_ended(at(seconds), Remedy::RestartQemu);
+}
+
 #[test]
 fn what_others_did_settles_too_and_is_not_repeated() {
     let mut policy = Policy::default();
     let frozen = sick(&[FaultKind::Frozen]);
     policy.see(&given(0, &well()));
-    policy.foreign(at(1), Remedy::RestartQemu);
+    restarted_elsewhere(&mut policy, 1);
     assert_eq!(policy.see(&given(2, &frozen)), Step::Wait(Some(at(11))));
+    assert_eq!(policy.rest(), Some(Rest::Elsewhere));
+    assert_eq!(policy.see(&given(11, &frozen)), Step::Judge(Outcome::InVain));
     assert_eq!(acts(policy.see(&given(11, &frozen))), Remedy::RestartAgent);
     // While one acts itself, another's attempt changes nothing.
-    policy.foreign(at(12), Remedy::RestartQemu);
+    restarted_elsewhere(&mut policy, 12);
+    policy.foreign_failed(at(12), Remedy::RestartQemu);
     assert!(policy.is_acting());
-    // Whoever repaired it: well is well.
+}
+
+#[test]
+fn all_who_watch_judge_an_attempt_alike_and_go_on_alike() {
+    let frozen = sick(&[FaultKind::Frozen]);
+    // One restarts QEMU, the other leaves it to it. The next fault follows soon, or late.
+    for (next, outcome, then) in
+        [(4, Outcome::InVain, Remedy::RestartAgent), (5, Outcome::Repaired, Remedy::RestartQemu)]
+    {
+        let mut own = Policy::default();
+        let mut other = own.clone();
+        assert_eq!(acts(own.see(&given(0, &frozen))), Remedy::RestartQemu);
+        assert_eq!(acts(other.see(&given(0, &frozen))), Remedy::RestartQemu);
+        other.ended(at(0), Ended::Yielded);
+        own.ended(at(2), Ended::Done);
+        restarted_elsewhere(&mut other, 2);
+        for policy in [&mut own, &mut other] {
+            assert_eq!(policy.see(&given(3, &well())), Step::Wait(Some(at(5))));
+            let mut told = Vec::new();
+            let verdicts = [(next, if next < 5 { &frozen } else { &well() }), (12, &frozen), (12, &frozen)];
+            for (seconds, verdict) in verdicts {
+                match policy.see(&given(seconds, verdict)) {
+                    Step::Judge(outcome) => told.push(outcome),
+                    Step::Act(plan) => assert_eq!(plan.action, then),
+                    Step::Wait(_) => {}
+                }
+            }
+            assert_eq!(told, [outcome]);
+            assert!(policy.is_acting());
+        }
+    }
+}
+
+#[test]
+fn that_others_are_at_it_comes_before_having_given_up() {
+    let frozen = sick(&[FaultKind::Frozen]);
+    for why in [Rest::Limit, Rest::Exhausted] {
+        let mut policy = Policy::default();
+        policy.see(&given(0, &frozen));
+        policy.ended(at(0), Ended::Refused(at(600)));
+        if why == Rest::Exhausted {
+            policy.limit_lifted();
+            policy.remember(FaultKind::Frozen.remedies().iter().copied());
+            policy.see(&given(1, &frozen));
+        }
+        assert_eq!(policy.rest(), Some(why));
+        policy.leave(at(20));
+        assert_eq!(policy.rest(), Some(Rest::Elsewhere));
+        policy.foreign_ended(at(10), Remedy::RestartQemu);
+        assert_eq!(policy.see(&given(12, &frozen)), Step::Wait(Some(at(20))));
+        assert_eq!(policy.rest(), Some(Rest::Elsewhere));
+        assert_eq!(policy.see(&given(20, &frozen)), Step::Judge(Outcome::InVain));
+        policy.see(&given(20, &frozen));
+        assert_ne!(policy.rest(), Some(Rest::Elsewhere), "{why:?}: it is its own again");
+    }
+}
+
+#[test]
+fn an_end_that_is_heard_of_late_is_judged_as_if_it_had_been_seen() {
+    let frozen = sick(&[FaultKind::Frozen]);
     let mut policy = Policy::default();
-    policy.foreign(at(1), Remedy::RestartQemu);
-    assert_eq!(policy.see(&given(2, &well())), Step::Wait(None));
-    assert_eq!(acts(policy.see(&given(3, &frozen))), Remedy::RestartQemu);
+    policy.see(&given(0, &frozen));
+    policy.ended(at(0), Ended::Yielded);
+    assert_eq!(policy.see(&given(2, &well())), Step::Wait(Some(at(5))));
+    // It ended at 2, which the ledger says at 4.
+    policy.foreign_ended(at(2), Remedy::RestartQemu);
+    assert_eq!(policy.see(&given(4, &well())), Step::Judge(Outcome::Repaired));
+}
+
+#[test]
+fn what_is_left_to_others_was_not_tried_and_is_no_failure() {
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    for round in 0..5 {
+        // They do not tell what they did: it is thought about again, not ever less often.
+        assert_eq!(acts(policy.see(&given(5 * round, &frozen))), Remedy::RestartQemu);
+        policy.ended(at(5 * round), Ended::Yielded);
+        assert_eq!(policy.rest(), Some(Rest::Elsewhere));
+        assert_eq!(policy.see(&given(5 * round, &frozen)), Step::Wait(Some(at(5 * round + 5))));
+    }
+    // What came to nothing is nobody's any more.
+    policy.foreign_failed(at(22), Remedy::RestartQemu);
+    assert_eq!(policy.rest(), None);
+    assert_eq!(policy.see(&given(23, &frozen)), Step::Wait(Some(at(32))));
+}
+
+#[test]
+fn what_was_in_vain_after_all_is_not_made_again() {
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    policy.see(&given(0, &frozen));
+    policy.ended(at(0), Ended::Yielded);
+    policy.foreign_in_vain(Remedy::RestartQemu);
+    assert_eq!(acts(policy.see(&given(5, &frozen))), Remedy::RestartAgent);
 }
 
 #[test]
 fn an_agent_that_starts_its_guest_again_is_waited_for() {
     let mut policy = Policy::default();
     let frozen = sick(&[FaultKind::Frozen]);
-    policy.foreign(at(1), Remedy::RestartQemu);
+    policy.foreign(Remedy::RestartQemu);
+    policy.leave(at(11));
     // Its ledger says again and again that it is still at it.
     policy.leave(at(15));
     assert_eq!(policy.see(&given(11, &frozen)), Step::Wait(Some(at(15))));
@@ -220,7 +319,7 @@ fn what_was_not_made_is_taken_back_whoever_acted_meanwhile() {
     let down = sick(&[FaultKind::SegmentDown]);
     assert_eq!(policy.see(&given(0, &down)), Step::Wait(Some(at(3))));
     assert_eq!(acts(policy.see(&given(3, &down))), Remedy::ResetNetwork);
-    policy.foreign(at(3), Remedy::RestartStream);
+    policy.foreign(Remedy::RestartStream);
     policy.ended(at(4), Ended::NotGiven);
     assert_eq!(acts(policy.see(&given(9, &down))), Remedy::ResetNetwork, "it was not made yet");
 }

@@ -1,7 +1,7 @@
 //! One instance: what was heard of it, and since when.
 
 use crate::hub::Reach;
-use crate::policy::Policy;
+use crate::policy::{Policy, Rest};
 use crate::provider::{Found, Phase};
 use crate::state;
 use loco_http::Client;
@@ -44,7 +44,10 @@ pub(super) struct Entry {
     pub(super) reach: Option<Reach>,
     pub(super) report: Option<Arc<HealthReport>>,
     pub(super) policy: Policy,
+    /// The own attempt that is not judged yet.
     pub(super) attempt: Option<Attempt>,
+    /// Somebody else's newest, while that is waited for.
+    pub(super) others: Option<Attempt>,
     pub(super) ledger: Books,
     pub(super) was_live: bool,
     pub(super) wake: Option<Instant>,
@@ -80,6 +83,9 @@ pub(super) struct Books {
     pub(super) seen: BTreeMap<String, Outcome>,
     /// Attempts of this control plane, also from before it was started.
     pub(super) own: BTreeSet<String>,
+    /// Attempts of this control plane from before it was started, of which it did not see what came: until a ledger is read,
+    /// and then taken from there as others' are.
+    pub(super) unjudged: BTreeSet<String>,
     /// Restarts of the agent that its ledger could not be told of, and when.
     pub(super) beside: Vec<(String, Instant)>,
     pub(super) is_read: bool,
@@ -113,6 +119,7 @@ impl Entry {
             report: None,
             policy: Policy::default(),
             attempt: None,
+            others: None,
             ledger: Books::default(),
             was_live: false,
             wake: None,
@@ -274,6 +281,12 @@ impl Entry {
         };
         let retold = (!self.complaints.is_empty()).then(|| self.told_anew_at());
         times.into_iter().chain(retold).filter(|at| *at > now).min()
+    }
+
+    /// The attempt that is being made or was made and is not judged yet; somebody else's only while that is waited for.
+    pub(super) fn under_way(&self, verdict: &Verdict) -> Option<&Attempt> {
+        let is_waited_for = self.policy.rest() == Some(Rest::Elsewhere) && !verdict.is_well();
+        self.attempt.as_ref().or_else(|| self.others.as_ref().filter(|_| is_waited_for))
     }
 
     /// Its report, while its agent answers.

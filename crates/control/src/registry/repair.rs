@@ -2,9 +2,9 @@
 
 use super::Registry;
 use super::entry::{Entry, Link, RUNNING_AGAIN};
-use crate::executor::{Carried, Way, carry_out, ledger, yielded};
+use crate::executor::{Carried, Way, carry_out, judge_at, ledger, yielded};
 use crate::hub::{HubError, unix_ms};
-use crate::policy::{Ended, Given, Plan, settling_time};
+use crate::policy::{Ended, Given, Plan};
 use crate::store::Store;
 use loco_model::api::Event;
 use loco_model::recovery::{AFTERWARDS, Attempt, Initiator, Ledger, Outcome, RecoverOrder, WINDOW_MS};
@@ -16,6 +16,9 @@ use tokio::time::Instant;
 
 /// How soon a ledger is read again that could not be read.
 const UNREAD_AGAIN: Duration = Duration::from_secs(20);
+
+/// When a ledger is read after an attempt has settled: others judge theirs at about the same time.
+const JUDGED_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 /// By then an attempt of an agent itself has ended, or its agent has forgotten it: it is waited for no longer.
 const LONGEST_ATTEMPT_MS: u64 = 90_000;
@@ -31,14 +34,27 @@ pub(super) enum Work {
         /// The ledger as it was read before the order, where that kept it from being given.
         ledger: Option<Ledger>,
     },
+    /// A ledger was told what an attempt was good for, or could not be.
+    Judged,
     /// A ledger was read, or could not be.
     Read { id: InstanceId, generation: u64, ledger: Option<Ledger> },
 }
 
-/// Attempts of before the start, by instance, and whether each was this control plane's. Those of its own that were
-/// running then are judged by nobody any more.
-pub(super) fn remembered(store: &Store, now_ms: u64) -> BTreeMap<InstanceId, Vec<(Attempt, bool)>> {
-    let mut all: BTreeMap<InstanceId, Vec<(Attempt, bool)>> = BTreeMap::new();
+/// Whose an attempt of before the start was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// This control plane's.
+    Own,
+    /// This control plane's, which ended before it could judge it: the agent's ledger may know more.
+    OwnUnjudged,
+    /// Somebody else's, from a ledger, which may say by now what became of it.
+    Others,
+}
+
+/// Attempts of before the start, by instance. Own ones that were running then are judged by nobody any more, and were in
+/// vain as far as is known here.
+pub(super) fn remembered(store: &Store, now_ms: u64) -> BTreeMap<InstanceId, Vec<(Attempt, Whose)>> {
+    let mut all: BTreeMap<InstanceId, Vec<(Attempt, Whose)>> = BTreeMap::new();
     let own = store.control_id();
     for mut attempt in store.attempts(super::REMEMBERED_ATTEMPTS) {
         let is_own = match &attempt.initiator {
@@ -47,28 +63,32 @@ pub(super) fn remembered(store: &Store, now_ms: u64) -> BTreeMap<InstanceId, Vec
             Initiator::Person { .. } => true,
             Initiator::Agent => false,
         };
-        if attempt.outcome == Outcome::Running && is_own {
+        let whose = match (is_own, attempt.outcome) {
+            (false, _) => Whose::Others,
+            (true, Outcome::Running) => Whose::OwnUnjudged,
+            (true, _) => Whose::Own,
+        };
+        if whose == Whose::OwnUnjudged {
             attempt.outcome = Outcome::InVain;
             attempt.ended_at_ms.get_or_insert(now_ms);
             attempt.detail = Some("the control plane ended before it could see whether this helped".to_owned());
             store.put_attempt(&attempt);
         }
-        all.entry(attempt.instance_id).or_default().push((attempt, is_own));
+        all.entry(attempt.instance_id).or_default().push((attempt, whose));
     }
     all
 }
 
 /// Gives an instance what is remembered of it. Only here are times of the wall's clock compared: no other clock goes on
 /// while nothing runs.
-pub(super) fn remember(entry: &mut Entry, attempts: Vec<(Attempt, bool)>, now_ms: u64, now: Instant) {
-    for (attempt, is_own) in attempts {
+pub(super) fn remember(entry: &mut Entry, attempts: Vec<(Attempt, Whose)>, now_ms: u64, now: Instant) {
+    for (attempt, whose) in attempts {
         let age = Duration::from_millis(now_ms.saturating_sub(attempt.started_at_ms));
         let is_recent = age < Duration::from_millis(WINDOW_MS);
         if is_recent && attempt.outcome == Outcome::InVain {
             entry.policy.remember([attempt.action]);
         }
-        if !is_own {
-            // From a ledger, which may say by now what became of it.
+        if whose == Whose::Others {
             entry.ledger.seen.insert(attempt.id, attempt.outcome);
             continue;
         }
@@ -76,7 +96,10 @@ pub(super) fn remember(entry: &mut Entry, attempts: Vec<(Attempt, bool)>, now_ms
             // Counts until the agent's ledger turns out to have it.
             entry.ledger.beside.push((attempt.id.clone(), now.checked_sub(age).unwrap_or(now)));
         }
-        entry.ledger.own.insert(attempt.id);
+        match whose {
+            Whose::OwnUnjudged => drop(entry.ledger.unjudged.insert(attempt.id)),
+            Whose::Own | Whose::Others => drop(entry.ledger.own.insert(attempt.id)),
+        }
     }
 }
 
@@ -186,6 +209,7 @@ impl Registry {
     /// Something that was done beside is done.
     pub(super) fn done(&mut self, work: Work) {
         match work {
+            Work::Judged => {}
             Work::Carried { id, beside, carried, ledger } => {
                 self.carried(id, beside, *carried);
                 match ledger {
@@ -221,6 +245,10 @@ impl Registry {
         let Some(entry) = self.entries.get_mut(&id).filter(is_this) else { return };
         tracing::info!(%id, attempt = attempt.id, ?ended, detail = attempt.detail.as_deref(), "attempt was carried out");
         entry.policy.ended(clock, ended);
+        if ended == Ended::Yielded {
+            // Whose it is left to, the ledger says in a moment.
+            entry.others = None;
+        }
         if beside && ended == Ended::Done {
             entry.ledger.beside.push((attempt.id.clone(), now));
         }
@@ -230,7 +258,11 @@ impl Registry {
 
     /// The last attempt is judged.
     pub(super) fn judge(&mut self, id: InstanceId, outcome: Outcome, still: Option<String>) {
-        let Some(mut attempt) = self.entries.get_mut(&id).and_then(|entry| entry.attempt.take()) else { return };
+        let now = Instant::now();
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        // What others think of theirs stands in the ledger soon.
+        entry.ledger.late.extend(JUDGED_AFTER.map(|after| now + after));
+        let Some(mut attempt) = entry.attempt.take() else { return };
         attempt.outcome = outcome;
         attempt.ended_at_ms.get_or_insert_with(unix_ms);
         if outcome == Outcome::InVain {
@@ -242,6 +274,20 @@ impl Registry {
         }
         tracing::info!(%id, attempt = attempt.id, ?outcome, "attempt is judged");
         self.keep(&attempt);
+        self.tell_ledger(id, attempt);
+    }
+
+    /// Has the agent's ledger say what an attempt was good for: whoever else watches learns it there.
+    fn tell_ledger(&mut self, id: InstanceId, attempt: Attempt) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.ledger.seen.contains_key(&attempt.id)) else {
+            // One that its provider made stands in no ledger.
+            return;
+        };
+        let Some(reach) = entry.reach.clone() else { return };
+        self.work.spawn(async move {
+            judge_at(&reach.client, &reach.agent, &reach.breaker, &attempt).await;
+            Work::Judged
+        });
     }
 
     /// An attempt that nobody will see the end of.
@@ -250,15 +296,6 @@ impl Registry {
             let ended_at_ms = Some(attempt.ended_at_ms.unwrap_or_else(unix_ms));
             self.keep(&Attempt { outcome: Outcome::InVain, ended_at_ms, detail: Some(why.to_owned()), ..attempt });
         }
-    }
-
-    /// The end: what is being tried is not seen through.
-    pub(super) fn close(&mut self) {
-        let mut entries = std::mem::take(&mut self.entries);
-        for entry in entries.values_mut() {
-            self.abandon(entry, "the control plane ended before it could see whether this helped");
-        }
-        self.entries = entries;
     }
 
     fn keep(&self, attempt: &Attempt) {
@@ -292,14 +329,33 @@ impl Registry {
         let agent_clock_ms = entry.agent_clock_ms(now);
         let had_none = entry.ledger.left(now) == Some(0);
         let was_running = |(id, outcome): (&String, &Outcome)| (*outcome == Outcome::Running).then(|| id.clone());
-        let running: BTreeSet<String> = entry.ledger.seen.iter().filter_map(was_running).collect();
+        let mut running: BTreeSet<String> = entry.ledger.seen.iter().filter_map(was_running).collect();
+        running.append(&mut entry.ledger.unjudged);
+        let before = entry.ledger.seen.clone();
         let changed = entry.ledger.read(now, ledger, agent_clock_ms);
-        for (attempt, is_new) in changed.iter().filter(|(attempt, _)| attempt.outcome != Outcome::Refused) {
+        for (attempt, is_new) in changed.iter().filter(|(attempt, _)| attempt.outcome.was_tried()) {
             if *is_new {
-                entry.policy.foreign(clock, attempt.action);
-            } else if running.contains(&attempt.id) {
+                entry.policy.foreign(attempt.action);
+            }
+            if *is_new || running.contains(&attempt.id) {
+                entry.others = Some(attempt.clone());
+            }
+            let age = agent_clock_ms.zip(attempt.ended_at_ms).map_or(0, |(clock, ended)| clock.saturating_sub(ended));
+            let ended = clock.saturating_sub(Duration::from_millis(age.min(WINDOW_MS)) * self.haste);
+            let is_agents = attempt.initiator == Initiator::Agent;
+            match attempt.outcome {
+                Outcome::Running | Outcome::Refused | Outcome::Yielded => {}
+                // Whoever made it has judged it by now.
+                Outcome::InVain if before.get(&attempt.id) == Some(&Outcome::Repaired) => {
+                    entry.policy.foreign_in_vain(attempt.action);
+                }
+                // Of long ago.
+                _ if !is_new && !running.contains(&attempt.id) => {}
+                Outcome::Failed => entry.policy.foreign_failed(clock, attempt.action),
+                // It has seen itself what came of it, and orders nothing more.
+                Outcome::InVain if is_agents => entry.policy.foreign_failed(clock, attempt.action),
                 // It has come to its end: what it was good for shows from now on.
-                entry.policy.leave(clock + settling_time(attempt.action));
+                Outcome::InVain | Outcome::Repaired => entry.policy.foreign_ended(ended, attempt.action),
             }
         }
         // An agent that starts its guest again is not disturbed in that: its ledger is read again meanwhile.
@@ -308,11 +364,18 @@ impl Registry {
             let age = agent_clock_ms.map(|clock| clock.saturating_sub(attempt.started_at_ms));
             attempt.outcome == Outcome::Running && age.is_some_and(|age| age < LONGEST_ATTEMPT_MS)
         };
-        if others.into_iter().any(is_at_it) {
+        if let Some(attempt) = others.into_iter().rfind(|attempt| is_at_it(attempt)) {
+            entry.others = Some(attempt.clone());
             entry.policy.leave(clock + 2 * RUNNING_AGAIN);
         }
         if had_none && entry.ledger.left(now) != Some(0) {
             entry.policy.limit_lifted();
+        }
+        let is_bad = |(attempt, _): &(Attempt, bool)| matches!(attempt.outcome, Outcome::InVain | Outcome::Failed);
+        if let Some(shown) = entry.shown.clone().filter(|_| changed.iter().any(is_bad)) {
+            // Told late, it may be about something that is well by now: that is told again after it, so that no alert of it
+            // lasts.
+            self.changed.entry(id).or_insert(shown);
         }
         for (mut attempt, _) in changed {
             // Whatever an agent writes there: it speaks of itself.

@@ -1,6 +1,7 @@
 //! The whole way on agents that answer over real HTTP: seen, classified, repaired, judged, remembered, told.
 #![allow(clippy::panic, reason = "a test: a panic is its message")]
 
+mod shared;
 mod told;
 
 use super::*;
@@ -200,39 +201,6 @@ async fn in_vain_leads_on_until_nothing_is_left_and_a_person_may_override() {
 }
 
 #[tokio::test]
-async fn two_control_planes_and_a_restarted_one_make_three_together() {
-    let fake = Fake::start(0, |_, _| {}).await;
-    fake.change(|health| {
-        health.frozen = Some(true);
-        health.network.tap_up = Some(false);
-    });
-    let (store, other) = (Store::in_memory(), Store::in_memory());
-    let is_spent = |i: &Instance| i.attempts_left == Some(0) && i.recovery.is_none();
-    let planes =
-        [Plane::start(store.clone(), 40, false, &[&fake]).await, Plane::start(other, 40, false, &[&fake]).await];
-    for plane in &planes {
-        plane.until(0, "used up", is_spent).await;
-    }
-    let made = fake.attempts();
-    assert_eq!(made.len(), 3, "{made:#?}");
-    // Both know of all three, whoever made them.
-    for plane in &planes {
-        let known: BTreeSet<String> = plane.hub.recovery_status().attempts.into_iter().map(|a| a.id).collect();
-        assert!(made.iter().all(|attempt| known.contains(&attempt.id)), "{known:?}");
-    }
-    for plane in planes {
-        plane.end().await;
-    }
-    let again = Plane::start(store, 40, false, &[&fake]).await;
-    again.until(0, "used up", is_spent).await;
-    assert!(again.outcomes().len() >= 3, "remembered: {:?}", again.outcomes());
-    let refused = again.hub.recover(id(0), RecoverOrder::default(), Initiator::Person { name: "a".into() }).await;
-    assert!(matches!(refused, Err(HubError::Limit { .. })), "{refused:?}");
-    assert_eq!(fake.attempts().len(), 3);
-    again.end().await;
-}
-
-#[tokio::test]
 async fn what_another_did_is_told_and_left_to_settle() {
     let fake = Fake::start(0, |_, _| {}).await;
     let plane = Plane::start(Store::in_memory(), 1, false, &[&fake]).await;
@@ -335,18 +303,6 @@ async fn an_agent_whose_token_cannot_be_read_is_shown_no_other() {
     loco_http::Token::create_file(&path).expect("token");
     plane.changes.send(Change::Found(found)).await.expect("it runs");
     plane.until(0, "live", |i| i.state == InstanceState::Live).await;
-    plane.end().await;
-}
-
-#[tokio::test]
-async fn what_became_of_others_attempts_meanwhile_is_learnt() {
-    let fake = Fake::start(0, |_, _| {}).await;
-    let done = fake.own_attempt("x");
-    let store = Store::in_memory();
-    store.put_attempt(&Attempt { outcome: Outcome::Running, ended_at_ms: None, ..done.clone() });
-    fake.add(done);
-    let plane = Plane::start(store, 1, false, &[&fake]).await;
-    plane.until_outcomes(&[(Remedy::RestartQemu, Outcome::Repaired)]).await;
     plane.end().await;
 }
 

@@ -8,6 +8,7 @@ use super::writer::Pace;
 use super::{StoreHealth, unix_ms};
 use crate::history::Rates;
 use loco_model::InstanceId;
+use loco_model::recovery::{Attempt, Outcome};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::de::DeserializeOwned;
@@ -198,9 +199,9 @@ impl Shared {
                 Err(error) => tracing::warn!("configuration {name:?} is the default, not what was stored: {error}"),
             }
         }
-        let attempts = load_entries(db, "attempts")?;
+        let attempts = load_entries(db, "attempts", attempt_of_today)?;
         live.attempts.put_older(attempts);
-        let alerts = load_entries(db, "alerts")?;
+        let alerts = load_entries(db, "alerts", std::convert::identity)?;
         live.alerts.put_older(alerts);
         Ok(())
     }
@@ -254,14 +255,28 @@ fn instance(index: i64) -> Option<InstanceId> {
     usize::try_from(index).ok().and_then(|index| InstanceId::try_new(index).ok())
 }
 
-fn load_entries<T: Entry + DeserializeOwned>(db: &Connection, table: &str) -> rusqlite::Result<Newest<T>> {
+/// An attempt as it was stored before being left to somebody else was an outcome of its own: it had failed, and its detail
+/// said why.
+fn attempt_of_today(mut attempt: Attempt) -> Attempt {
+    let was_left = attempt.detail.as_deref().is_some_and(|detail| detail.starts_with("somebody else repairs it"));
+    if attempt.outcome == Outcome::Failed && was_left {
+        attempt.outcome = Outcome::Yielded;
+    }
+    attempt
+}
+
+fn load_entries<T: Entry + DeserializeOwned>(
+    db: &Connection,
+    table: &str,
+    of_today: impl Fn(T) -> T,
+) -> rusqlite::Result<Newest<T>> {
     let limit = pending::MAX_LIVE;
     let sql = format!("SELECT json FROM (SELECT seq, json FROM {table} ORDER BY seq DESC LIMIT {limit}) ORDER BY seq");
     let mut rows = db.prepare(&sql)?;
     let mut entries = Newest::default();
     for text in rows.query_map([], |row| row.get::<_, String>(0))? {
         match serde_json::from_str(&text?) {
-            Ok(entry) => entries.put(entry),
+            Ok(entry) => entries.put(of_today(entry)),
             Err(error) => tracing::warn!("one of the stored {table} cannot be read: {error}"),
         }
     }

@@ -105,6 +105,25 @@ fn everything_is_there_after_a_restart() {
 }
 
 #[test]
+fn an_attempt_that_was_left_to_others_is_known_as_such_however_it_was_stored() {
+    let dir = folder();
+    let store = open(&dir);
+    let detail = |text: &str| Some(text.to_owned());
+    for stored in [
+        attempt("now", Outcome::Yielded),
+        // As it was stored before that was an outcome.
+        Attempt { detail: detail("somebody else repairs it: wait"), ..attempt("before", Outcome::Failed) },
+        Attempt { detail: detail("no disk"), ..attempt("failed", Outcome::Failed) },
+    ] {
+        store.put_attempt(&stored);
+    }
+    assert!(store.flush());
+    drop(store);
+    let outcomes: Vec<Outcome> = open(&dir).attempts(9).iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Failed, Outcome::Yielded, Outcome::Yielded]);
+}
+
+#[test]
 fn a_store_in_memory_is_the_same_while_it_lives() {
     let store = Store::in_memory();
     fill(&store);

@@ -19,7 +19,8 @@ pub(super) struct Caps {
 }
 
 /// What an agent is to be told of its instance, of which there are `count`; `None` where there is nothing to say: nothing
-/// is used anywhere, so there is nobody for whom it would have to step back, and nobody holds its input.
+/// is used anywhere, so there is nobody for whom it would have to step back, and nobody holds its input. Who says so is
+/// added when it is told.
 pub(super) fn order(
     id: InstanceId,
     count: usize,
@@ -41,12 +42,13 @@ pub(super) fn order(
         max_bit_rate: caps.map(|caps| caps.max_bit_rate),
         lease_s: u32::try_from(LEASE.as_secs()).unwrap_or(u32::MAX),
         input_holder,
+        sender: None,
     })
 }
 
 /// What undoes an order when there is nothing more to say.
 pub(super) fn nothing() -> Use {
-    Use { in_use: false, max_fps: None, max_bit_rate: None, lease_s: 1, input_holder: None }
+    Use { in_use: false, max_fps: None, max_bit_rate: None, lease_s: 1, input_holder: None, sender: None }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::store::{Store, UseConfig};
 use loco_http::ClientError;
 use loco_model::InstanceId;
 use loco_model::usage::Use;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,12 +31,21 @@ struct Told {
     again: Option<Instant>,
     /// Whether it is being told: what comes meanwhile is told after.
     busy: bool,
+    /// Whether it is told who says so: an agent of before there were senders is not.
+    named: bool,
+}
+
+impl Told {
+    fn nothing(epoch: u64) -> Self {
+        Self { order: None, epoch, again: None, busy: false, named: true }
+    }
 }
 
 struct Delivered {
     id: InstanceId,
     epoch: u64,
     order: Use,
+    named: bool,
     /// After how long it is told again, when it was not told.
     result: Result<(), Duration>,
 }
@@ -106,12 +115,12 @@ fn send_due(
     let now = Instant::now();
     let mut next: Option<Instant> = None;
     for (id, reach) in reachable {
-        let known = told.entry(id).or_insert(Told { order: None, epoch: reach.epoch, again: None, busy: false });
+        let known = told.entry(id).or_insert_with(|| Told::nothing(reach.epoch));
         if known.busy {
             continue;
         }
         if known.epoch != reach.epoch {
-            *known = Told { order: None, epoch: reach.epoch, again: None, busy: false };
+            *known = Told::nothing(reach.epoch);
         }
         let wanted = order(id, count, &uses, caps);
         let wanted = match (wanted, &known.order) {
@@ -132,11 +141,12 @@ fn send_due(
         }
         known.busy = true;
         let room = room.clone();
+        let sender = known.named.then(|| store.control_id());
         sending.spawn(async move {
             // Closed never.
             let _place = room.acquire().await;
-            let result = send(&reach, &wanted).await;
-            Delivered { id, epoch: reach.epoch, order: wanted, result }
+            let (result, named) = send(&reach, &wanted, sender).await;
+            Delivered { id, epoch: reach.epoch, order: wanted, named, result }
         });
     }
     next
@@ -148,6 +158,7 @@ fn note(told: &mut BTreeMap<InstanceId, Told>, delivered: Delivered) {
     if known.epoch != delivered.epoch {
         return;
     }
+    known.named = delivered.named;
     match delivered.result {
         Ok(()) => {
             known.again = (delivered.order != nothing()).then(|| Instant::now() + RENEWAL);
@@ -160,16 +171,41 @@ fn note(told: &mut BTreeMap<InstanceId, Told>, delivered: Delivered) {
     }
 }
 
-async fn send(reach: &Reach, order: &Use) -> Result<(), Duration> {
+/// Tells an agent, and who says so; says too whether it understands the latter.
+async fn send(reach: &Reach, order: &Use, sender: Option<String>) -> (Result<(), Duration>, bool) {
+    let is_named = sender.is_some();
+    match put(reach, &Use { sender, ..order.clone() }).await {
+        Ok(()) => (Ok(()), is_named),
+        Err(CallError::Failed(ClientError::Refused { status, detail, .. }))
+            if is_named && knows_no_sender(status, detail.as_deref()) =>
+        {
+            tracing::debug!(agent = reach.agent, "an agent of before there were senders: it hears whoever spoke last");
+            (put(reach, order).await.map_err(|error| pause(&error)), false)
+        }
+        Err(error) => (Err(pause(&error)), is_named),
+    }
+}
+
+/// Whether an agent refuses an order for naming its sender, and for nothing else.
+fn knows_no_sender(status: StatusCode, detail: Option<&str>) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+        && detail.is_some_and(|detail| detail.contains("unknown field `sender`"))
+}
+
+async fn put(reach: &Reach, order: &Use) -> Result<(), CallError<ClientError>> {
     let url = format!("{}/use", reach.agent);
     let request = reach.client.request(Method::PUT, &url).json(order);
     let is_failure = |error: &ClientError| !matches!(error, ClientError::Refused { .. });
-    let Err(error) = reach.breaker.call_if(reach.client.send(request, &url), is_failure).await else { return Ok(()) };
+    reach.breaker.call_if(reach.client.send(request, &url), is_failure).await.map(drop)
+}
+
+/// How long after an order that was not taken it is given again.
+fn pause(error: &CallError<ClientError>) -> Duration {
     tracing::debug!("an agent was not told how it is used: {error}");
-    Err(match error {
+    match error {
         // It will hardly think otherwise in a moment.
         CallError::Failed(ClientError::Refused { .. }) => RENEWAL,
-        CallError::Refused { wait, .. } => wait.max(RETRY),
+        CallError::Refused { wait, .. } => (*wait).max(RETRY),
         CallError::Failed(_) | CallError::TimedOut(_) => RETRY,
-    })
+    }
 }
