@@ -5,14 +5,14 @@ use crate::cpu::{self, Process, Snapshot, Usage};
 use crate::sound_server::SoundServer;
 use crate::tiles::Tiles;
 use crate::viewing::{View, wait_pictures};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use loco_http::Client;
 use loco_model::input::{InputEvent, InputRequest};
 use loco_model::{InstanceId, Key};
 use loco_process::{DeathSignal, RunDir, Spawner, terminate_and_wait};
 use reqwest::Method;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -161,9 +161,9 @@ impl Bed {
             arguments: &[],
             sound: self.sound.environment(),
         };
-        self.viewer = Some(view.open().await?);
         let deadline = Instant::now() + PATIENCE;
-        let mut tiles = Tiles::connect(&socket, deadline).await?;
+        let (viewer, mut tiles) = view.open(deadline).await?;
+        self.viewer = Some(viewer);
         if still {
             wait_pictures(&mut tiles, self.announcement.instances.len(), deadline).await?;
         } else {
@@ -333,21 +333,28 @@ pub(crate) struct Cores {
     pub(crate) control: f64,
 }
 
-/// Measures a bed's processes over `duration`, while `meanwhile` runs.
+/// Measures a bed's processes over `duration`.
 ///
 /// # Errors
-/// When the demo has ended.
+/// When one of them ends meanwhile, or an agent does not run at all: what is not there costs nothing.
 pub(crate) async fn cores(bed: &Bed, duration: Duration) -> Result<Cores> {
     let processes = bed.processes()?;
     let guests: Vec<u32> = processes.guests().iter().map(|guest| guest.pid).collect();
     let mut agents = processes.agents();
-    agents.extend(processes.helpers());
+    let (run, all) = (agents.len(), bed.announcement.instances.len());
+    ensure!(run == all, "{run} of {all} agents run");
     let viewer: Vec<u32> = processes.viewer().into_iter().collect();
-    let all: Vec<u32> =
+    let lasting: Vec<u32> =
         [&agents[..], &guests[..], &viewer[..], &[processes.control()]].into_iter().flatten().copied().collect();
+    agents.extend(processes.helpers());
+    let all: BTreeSet<u32> = lasting.iter().chain(&agents).copied().collect();
+    let all: Vec<u32> = all.into_iter().collect();
     let before = Snapshot::take(&all);
     tokio::time::sleep(duration).await;
     let usage = before.until(&Snapshot::take(&all));
+    if let Some(ended) = lasting.iter().find(|pid| !usage.contains_key(pid)) {
+        bail!("the process {ended} of {processes:?} ended while it was measured");
+    }
     let sum = |pids: &[u32]| pids.iter().filter_map(|pid| usage.get(pid)).map(|usage| usage.cores).sum();
     let mut agent_threads: BTreeMap<String, f64> = BTreeMap::new();
     for (name, used) in agents.iter().filter_map(|pid| usage.get(pid)).flat_map(|usage| &usage.threads) {

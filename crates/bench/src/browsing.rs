@@ -105,7 +105,7 @@ fn rate(before: &[Counters], after: &[Counters], seconds: f64, of: impl Fn(&Coun
 }
 
 /// Mean; nothing when there are no values or one is unknown.
-fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+pub(crate) fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     let values: Vec<f64> = values.collect::<Option<_>>()?;
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }

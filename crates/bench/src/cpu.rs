@@ -119,6 +119,10 @@ const TICK: Duration = Duration::from_millis(10);
 impl Account {
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // One that ended and was not waited for is gone too.
+        if stat_field(&stat, 3) == Some("Z") {
+            return None;
+        }
         let ticks: u32 = [14, 15].into_iter().filter_map(|n| stat_field(&stat, n)?.parse::<u32>().ok()).sum();
         let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().filter_map(|entry| {
             let tid = entry.file_name().to_str()?.parse().ok()?;
@@ -231,6 +235,10 @@ mod tests {
             thread::yield_now();
         }
         child.kill().unwrap();
+        while !Snapshot::take(&[pid]).processes.is_empty() && begin.elapsed() < Duration::from_secs(30) {
+            thread::yield_now();
+        }
+        assert!(Snapshot::take(&[pid]).processes.is_empty(), "one that is not waited for has no account either");
         child.wait().unwrap();
         assert!(used >= 0.02, "the loop used {used} s");
         assert!(Snapshot::take(&[pid]).processes.is_empty(), "a process that is gone has no account");

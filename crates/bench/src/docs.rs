@@ -9,13 +9,28 @@ use std::path::Path;
 /// Where the rows of the document are kept, in its folder `benchmarks`.
 const ROWS: &str = "rows.jsonl";
 
+/// Whether results can be put there: to be asked before hours of measuring.
+///
+/// # Errors
+/// When the document cannot be read or has no markers.
+pub(crate) fn check(document: &Path) -> Result<()> {
+    with_results(document, "").map(drop)
+}
+
+/// What is to stand in the document.
+fn with_results(document: &Path, generated: &str) -> Result<String> {
+    let text = std::fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
+    replace_generated(&text, generated)
+        .with_context(|| format!("{} lacks the lines {BEGIN:?} and {END:?}", document.display()))
+}
+
 /// Puts `measured` between the markers of `document`, and the plots of `out` into the folder `benchmarks` beside it. Rows
 /// that were not measured this time stay as they were, so that each can be measured alone.
 ///
 /// # Errors
 /// When the document has no markers, its rows cannot be read, or something cannot be written.
 pub(crate) fn write_results(document: &Path, measured: &[Row], out: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
+    check(document)?;
     let folder = document.with_file_name("benchmarks");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let rows = merged(&folder.join(ROWS), measured)?;
@@ -26,8 +41,7 @@ pub(crate) fn write_results(document: &Path, measured: &[Row], out: &Path) -> Re
     for plot in plots(&folder)? {
         generated.push_str(&format!("\n\n![{plot}](benchmarks/{plot})"));
     }
-    let new = replace_generated(&text, &generated)
-        .with_context(|| format!("{} lacks the lines {BEGIN:?} and {END:?}", document.display()))?;
+    let new = with_results(document, &generated)?;
     write(&folder.join(ROWS), &lines(&rows)?)?;
     write(document, &new)
 }
@@ -79,9 +93,11 @@ mod tests {
         let row = |number, what| Row::new(number, what, "ms", "how", Vec::new());
         let first = [row(2, "second"), row(1, "first")];
         assert!(write_results(&document, &first, &out).is_err(), "there is no document");
+        assert!(check(&document).is_err());
         std::fs::write(&document, "# Title\n").unwrap();
         assert!(write_results(&document, &first, &out).unwrap_err().to_string().contains("lacks the lines"));
         std::fs::write(&document, format!("# Title\n{BEGIN}\n{END}\n")).unwrap();
+        check(&document).unwrap();
         write_results(&document, &first, &out).unwrap();
         let text = std::fs::read_to_string(&document).unwrap();
         assert!(text.contains("![row1.svg](benchmarks/row1.svg)\n\n"), "{text}");

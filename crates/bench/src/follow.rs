@@ -70,6 +70,12 @@ impl Follower {
         Ok(Self { heard, count, task })
     }
 
+    /// Whether it still listens: not after the control plane ended.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.count.has_changed().is_ok()
+    }
+
     /// How many events were heard so far: where to look on from.
     #[must_use]
     pub fn mark(&self) -> usize {

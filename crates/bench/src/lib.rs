@@ -32,7 +32,7 @@ pub mod x11;
 
 pub use check::{CheckArgs, CheckReport, TileReport, check};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rows::Lab;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchArgs {
     /// Rows of the table of targets to measure, separated by commas; all that this command knows when left out.
-    #[arg(long, value_delimiter = ',', value_name = "ROWS")]
+    #[arg(long, value_delimiter = ',', value_name = "ROWS", value_parser = parse_row)]
     pub rows: Vec<u8>,
     /// Print one JSON line per row instead of a table.
     #[arg(long)]
@@ -55,8 +55,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u16).range(20..=10_000))]
     pub trials: u16,
     /// Length of a measurement of CPU, of the loss of row 10 (300 for its target), of each part of a link of row 11
-    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..=3600))]
-    pub seconds: u16,
+    /// [default: 20, and 8 for row 11]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u16).range(2..=3600))]
+    pub seconds: Option<u16>,
     /// How often rows 5, 7 and 12 and each link of rows 10 and 11 are measured; more than one show the variance
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub runs: u16,
@@ -75,11 +76,11 @@ pub struct BenchArgs {
 /// target is not reached is a result.
 ///
 /// # Errors
-/// When a row is unknown, or the results cannot be written.
+/// When the document has no place for the results, or they cannot be written.
 pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     let rows: Vec<u8> = if args.rows.is_empty() { rows::ALL.to_vec() } else { args.rows.clone() };
-    if let Some(unknown) = rows.iter().find(|row| !rows::ALL.contains(row)) {
-        bail!("row {unknown} is not measured by this command: it knows {:?}", rows::ALL);
+    if let Some(document) = &args.write_docs {
+        docs::check(document)?;
     }
     let out = match &args.out {
         Some(out) => out.clone(),
@@ -90,22 +91,24 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     let lab = Lab {
         loco,
         trials: args.trials.into(),
-        window: Duration::from_secs(args.seconds.into()),
+        window: args.seconds.map_or(rows::DEFAULT_WINDOW, |seconds| Duration::from_secs(seconds.into())),
+        phase: args.seconds.map_or(rows::DEFAULT_PHASE, |seconds| Duration::from_secs(seconds.into())),
         still: Duration::from_secs(args.still_seconds.into()),
         runs: args.runs.into(),
         out: out.clone(),
     };
     let mut measured = Vec::new();
     let mut failed = false;
-    let mut stdout = std::io::stdout();
     for row in rows {
         tracing::info!(row, "measuring");
         match lab.measure(row).await {
             Ok(row) => {
                 if args.json {
-                    writeln!(stdout, "{}", serde_json::to_string(&row)?)?;
+                    print(&serde_json::to_string(&row)?);
                 }
                 measured.push(row);
+                // At once: rows take hours, and a later one may take everything down with it.
+                rows::write(&out.join("rows.jsonl"), &docs::lines(&measured)?)?;
             }
             Err(error) => {
                 failed = true;
@@ -115,7 +118,7 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     }
     let markdown = report::markdown(&measured);
     if !args.json {
-        writeln!(stdout, "{markdown}")?;
+        print(&markdown);
     }
     rows::write(&out.join("rows.jsonl"), &docs::lines(&measured)?)?;
     rows::write(&out.join("rows.md"), &markdown)?;
@@ -124,4 +127,29 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     }
     tracing::info!(out = %out.display(), "kept the results");
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints a line. A reader that went away costs no result: all are in the folder too.
+fn print(line: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        tracing::warn!("the results cannot be printed: {error}");
+    }
+}
+
+fn parse_row(text: &str) -> Result<u8, String> {
+    let row = text.parse().ok().filter(|row| rows::ALL.contains(row));
+    row.ok_or_else(|| format!("row {text:?} is not measured by this command: it knows {:?}", rows::ALL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_not_there_are_named() {
+        assert_eq!(parse_row("16"), Ok(16));
+        for bad in ["", "13", "-1", "a", "300"] {
+            assert!(parse_row(bad).is_err_and(|why| why.contains(&format!("{bad:?}")) && why.contains("16")), "{bad}");
+        }
+    }
 }

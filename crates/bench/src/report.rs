@@ -97,7 +97,7 @@ pub struct Machine {
     /// Processes that wanted to run in the last minute, on average (load), when the row was done; a quiet machine shows
     /// only what the row itself needs. Null where the system does not tell.
     pub load: Option<f64>,
-    /// First line of `qemu-system-x86_64 --version`; null when it is not installed.
+    /// First line that the agents' QEMU says of its version; null when it is not installed.
     pub qemu: Option<String>,
 }
 
@@ -116,7 +116,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
             profile: if cfg!(debug_assertions) { "dev" } else { "release" }.to_owned(),
             load: read("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
-            qemu: first_line_of("qemu-system-x86_64", &["--version"]),
+            qemu: first_line_of(&crate::bed::qemu(), &["--version"]),
         }
     }
 }

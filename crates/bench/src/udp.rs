@@ -19,10 +19,17 @@ use std::time::{Duration, Instant};
 const ETH_P_IP: u16 = 0x0800;
 
 /// Counts the UDP payload of packets from the given ports, on all interfaces, from its start to [`Capture::finish`].
+/// Ends when dropped.
 pub struct Capture {
     stop: Arc<AtomicBool>,
-    worker: JoinHandle<io::Result<Traffic>>,
+    worker: Option<JoinHandle<io::Result<Traffic>>>,
     begun: Instant,
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
 }
 
 /// What was sent.
@@ -40,6 +47,13 @@ impl Traffic {
     pub fn kbit_per_s(&self, ports: &BTreeSet<u16>) -> f64 {
         let bytes: u64 = self.by_port.iter().filter(|(port, _)| ports.contains(port)).map(|(_, sent)| sent.1).sum();
         bytes as f64 * 8.0 / 1000.0 / self.seconds
+    }
+
+    /// Whether any datagram from `ports` was seen. A session is never silent for long: one that was not seen goes another
+    /// way, and is not cheap.
+    #[must_use]
+    pub fn saw(&self, ports: &BTreeSet<u16>) -> bool {
+        self.by_port.keys().any(|port| ports.contains(port))
     }
 
     /// Datagrams per second that were sent from all ports.
@@ -65,17 +79,18 @@ impl Capture {
         let worker = std::thread::Builder::new()
             .name("udp-capture".to_owned())
             .spawn(move || count(&socket, &source_ports, &flag))?;
-        Ok(Self { stop, worker, begun: Instant::now() })
+        Ok(Self { stop, worker: Some(worker), begun: Instant::now() })
     }
 
     /// Stops and tells what was sent.
     ///
     /// # Errors
     /// When reading failed meanwhile.
-    pub fn finish(self) -> io::Result<Traffic> {
+    pub fn finish(mut self) -> io::Result<Traffic> {
         let seconds = self.begun.elapsed().as_secs_f64();
         self.stop.store(true, Relaxed);
-        let counted = self.worker.join().map_err(|_| io::Error::other("the capture's thread panicked"))??;
+        let panicked = || io::Error::other("the capture's thread panicked");
+        let counted = self.worker.take().map(JoinHandle::join).ok_or_else(panicked)?.map_err(|_| panicked())??;
         Ok(Traffic { seconds, ..counted })
     }
 }
@@ -187,5 +202,6 @@ mod tests {
         let expected = 8.0 / traffic.seconds;
         assert!((traffic.kbit_per_s(&[port, other].into()) - expected).abs() < 1e-9);
         assert_eq!(traffic.kbit_per_s(&[other].into()), 0.0);
+        assert!(traffic.saw(&[port, other].into()) && !traffic.saw(&[other].into()));
     }
 }

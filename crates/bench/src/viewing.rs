@@ -26,11 +26,11 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Opens it, 1280x960.
+    /// Opens it, 1280x960, and connects to it.
     ///
     /// # Errors
-    /// When it does not start.
-    pub(crate) async fn open(self) -> Result<Child> {
+    /// When it does not start, or does not listen by `deadline`.
+    pub(crate) async fn open(self, deadline: Instant) -> Result<(Child, Tiles)> {
         let mut command = Command::new(self.loco);
         command
             .args(["view", "--offscreen", "--size", "1280x960", "--api", self.api, "--token-file"])
@@ -42,7 +42,21 @@ impl View<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true);
-        Spawner::shared()?.spawn(command, DeathSignal::Terminate).await.context("cannot start the viewer")
+        let child = Spawner::shared()?.spawn(command, DeathSignal::Terminate).await;
+        let mut child = child.context("cannot start the viewer")?;
+        let tiles = connect(&mut child, self.socket, deadline).await?;
+        Ok((child, tiles))
+    }
+}
+
+/// Connects to the viewer at `socket`, which `process` is or opens, as soon as it is there.
+///
+/// # Errors
+/// When it is not there by `deadline`, or `process` has ended: then at once.
+pub(crate) async fn connect(process: &mut Child, socket: &Path, deadline: Instant) -> Result<Tiles> {
+    tokio::select! {
+        tiles = Tiles::connect(socket, deadline) => tiles,
+        ended = process.wait() => bail!("no viewer at {}: it ended at its start ({})", socket.display(), ended?),
     }
 }
 
@@ -61,5 +75,20 @@ pub(crate) async fn wait_pictures(tiles: &mut Tiles, count: usize, deadline: Ins
             bail!("only {with_picture} of {count} tiles had a picture in time");
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_viewer_that_ended_is_not_waited_for() {
+        let mut ended = Command::new("false").spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(3_600);
+        let Err(error) = connect(&mut ended, Path::new("/nonexistent/socket"), deadline).await else {
+            panic!("there is none")
+        };
+        assert!(error.to_string().contains("ended at its start (exit status: 1)"), "{error}");
     }
 }

@@ -12,12 +12,12 @@ mod recover;
 mod status;
 
 use connect::Ended;
-pub(crate) use connect::{DEMO_API, DEMO_TOKEN};
+pub(crate) use connect::{DEMO, DEMO_API, DEMO_TOKEN};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Ctrl+C by convention.
-const EXIT_INTERRUPTED: u8 = 130;
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// A command to a control plane.
 #[derive(Debug, clap::Subcommand)]

@@ -21,7 +21,7 @@ pub(crate) struct ControlArgs {
     instances: PathBuf,
 
     /// Address that the API listens at; port 0 takes any free one
-    #[arg(long, value_name = "ADDR:PORT", env = "LOCO_API_LISTEN", default_value = "127.0.0.1:3001")]
+    #[arg(long, value_name = "ADDR:PORT", env = "LOCO_API_LISTEN", default_value = "127.0.0.1:3001", value_parser = parse_address)]
     listen: SocketAddr,
 
     /// File with the tokens of the API (mode 0600): one token, or lines "view TOKEN", "play TOKEN", "operate TOKEN".
@@ -48,6 +48,11 @@ pub(crate) struct ControlArgs {
     /// Web site whose pages may use this server, such as https://loco.example
     #[arg(long = "allow-origin", value_name = "ORIGIN", env = "LOCO_ALLOW_ORIGINS", value_delimiter = ',')]
     allow_origins: Vec<Origin>,
+}
+
+/// An address to listen at.
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is no address: give IP:PORT, such as 127.0.0.1:3001 or [::1]:0"))
 }
 
 /// Runs the control plane until it is told to stop (SIGTERM or SIGINT).

@@ -3,7 +3,8 @@
 mod progress;
 mod viewer;
 
-use crate::client::{DEMO_API, DEMO_TOKEN};
+use crate::client::{DEMO, DEMO_API, DEMO_TOKEN, EXIT_INTERRUPTED};
+use crate::control::parse_address;
 use crate::logging::{LoggingArgs, tell};
 use anyhow::{Context as _, bail};
 use loco_bench::CheckArgs;
@@ -28,8 +29,6 @@ use viewer::Viewer;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the check waits for all tiles to be live.
 const CHECK_DEADLINE: Duration = Duration::from_secs(60);
-/// Ctrl+C by convention.
-const EXIT_INTERRUPTED: u8 = 130;
 
 /// Arguments of the demo. Flags win over the environment, the environment over the defaults.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -52,7 +51,7 @@ pub(crate) struct DemoArgs {
     accel: String,
 
     /// Address that the control plane's API listens at; port 0 takes any free one
-    #[arg(long, value_name = "ADDR:PORT", env = "LOCO_API_LISTEN", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR:PORT", env = "LOCO_API_LISTEN", default_value = "127.0.0.1:0", value_parser = parse_address)]
     listen: SocketAddr,
 
     /// Folder for the guests' disks; without it they end with the demo
@@ -95,30 +94,32 @@ async fn demo(args: &DemoArgs, logging: &LoggingArgs) -> anyhow::Result<ExitCode
     let begun = Instant::now();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let run_dir = RunDir::create("demo")?;
+    let run_dir = RunDir::create(DEMO)?;
     let token_file = run_dir.path().join(DEMO_TOKEN);
     Token::create_file(&token_file)?;
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
+    let state_dir = args.state_dir.clone().unwrap_or_else(|| run_dir.path().join("state"));
     let provider = Local::new(LocalConfig {
         instances: InstanceId::all().take(args.instances.into()).collect(),
         program: program.clone(),
         arguments: agent_arguments(args, logging),
         token_file: token_file.clone(),
-        state_dir: args.state_dir.clone().unwrap_or_else(|| run_dir.path().join("state")),
+        state_dir: state_dir.clone(),
     });
     let config = ControlConfig {
         listen: args.listen,
         token_file: token_file.clone(),
         allow_hosts: Vec::new(),
         allow_origins: Vec::new(),
-        state_dir: Some(args.state_dir.clone().unwrap_or_else(|| run_dir.path().join("state")).join("control")),
+        state_dir: Some(state_dir.join("control")),
         recover: true,
     };
     let plane = ControlPlane::start(config, Box::new(provider)).await?;
     // By which `loco status` and the like find it.
     tokio::fs::write(run_dir.path().join(DEMO_API), plane.url()).await?;
     let automation = args.automation.clone().unwrap_or_else(|| run_dir.path().join("viewer.sock"));
-    let session = Session { args, begun, api: plane.url().to_owned(), token_file, instances: plane.instances() };
+    let session =
+        Session { args, logging, begun, api: plane.url().to_owned(), token_file, instances: plane.instances() };
     // The window comes up while the guests start.
     let mut viewer = match args.headless {
         true => None,
@@ -160,6 +161,7 @@ fn agent_arguments(args: &DemoArgs, logging: &LoggingArgs) -> Vec<OsString> {
 /// One run of the demo, after its control plane was started.
 struct Session<'a> {
     args: &'a DemoArgs,
+    logging: &'a LoggingArgs,
     begun: Instant,
     api: String,
     token_file: PathBuf,
@@ -222,6 +224,7 @@ impl Session<'_> {
         if self.args.offscreen {
             arguments.push("--offscreen".into());
         }
+        arguments.extend(self.logging.for_children_on_stderr());
         arguments
     }
 

@@ -100,6 +100,15 @@ impl LoggingArgs {
         }
         arguments
     }
+
+    /// The same for one that writes on this process's stderr.
+    pub(crate) fn for_children_on_stderr(&self) -> Vec<OsString> {
+        let mut arguments = self.for_children();
+        if self.log_format == LogFormat::Json {
+            arguments.extend(["--log-format".into(), "json".into()]);
+        }
+        arguments
+    }
 }
 
 // === impl Process ===
@@ -257,6 +266,23 @@ mod tests {
             report(&anyhow::anyhow!("the end"));
         });
         drop(workers);
+    }
+
+    #[test]
+    fn children_log_as_their_parent_does() {
+        #[derive(clap::Parser)]
+        struct Child {
+            #[command(flatten)]
+            logging: LoggingArgs,
+        }
+        let mut args = args(Path::new("/logs"), Some("debug"), 3);
+        for format in [LogFormat::Text, LogFormat::Json] {
+            args.log_format = format;
+            let given = std::iter::once("loco".into()).chain(args.for_children_on_stderr());
+            let child = <Child as clap::Parser>::try_parse_from(given).expect("arguments").logging;
+            assert_eq!((child.log_format, child.log_days), (format, 3));
+            assert_eq!((child.log, child.log_dir), (args.log.clone(), args.log_dir.clone()));
+        }
     }
 
     #[test]

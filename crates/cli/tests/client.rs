@@ -16,6 +16,7 @@ use loco_model::problem::{CONTENT_TYPE, Problem};
 use loco_model::recovery::{Attempt, Initiator, Outcome};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -144,6 +145,8 @@ async fn answers_are_tables_for_people_and_json_for_machines() {
             assert!(serde_json::from_str::<Value>(line).is_ok(), "{json:?}: {line}");
         }
     }
+    let (_, stdout, _) = ask(&room, &api, &["history", "4", "--since", "3650d"]).await;
+    assert!(stdout.contains("critical  #4        the disk is full"), "{stdout}");
     told.lock().expect("lock").clear();
     ask(&room, &api, &["focus", "instance-3", "1"]).await;
     ask(&room, &api, &["focus", "--clear"]).await;
@@ -166,6 +169,7 @@ async fn what_went_wrong_is_said_in_one_line_and_by_the_exit_code() {
         (&["recover", "4", "--action", "reboot"], 2, "restart-qemu"),
         (&["recover", "Loco 4"], 2, "the number on its tile"),
         (&["history", "4", "--since", "soon"], 2, "15m"),
+        (&["history", "1"], 1, "no instance-0 (#1): there are #4"),
         (&["focus", "4", "--clear"], 2, "--clear"),
     ] {
         let (got, stdout, stderr) = ask(&room, &api, arguments).await;
@@ -196,6 +200,60 @@ async fn following_ends_by_an_interrupt_without_a_word() {
         let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").expect("output");
         assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(130), &b""[..]), "{arguments:?}");
     }
+}
+
+/// A control plane that is being started again: what it sends, then the end, then a refusal, then what it sends.
+#[tokio::test]
+async fn following_outlives_a_control_plane_that_is_started_again() {
+    let room = Room::new();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let events = {
+        let asked = Arc::clone(&asked);
+        async move || {
+            let event = |event: &Event| format!("data: {}\n\n", serde_json::to_string(event).expect("JSON"));
+            let head = [("content-type", "text/event-stream")];
+            let list = event(&Event::Instances { instances: vec![Instance::new(id(3))] });
+            match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => (head, list + &event(&Event::Active { active: vec![] })).into_response(),
+                1 => problem(StatusCode::SERVICE_UNAVAILABLE, "not yet"),
+                _ => {
+                    let active = |ids| event(&Event::Active { active: ids });
+                    let all = list + &active(vec![]) + &active(vec![id(3)]);
+                    let first = futures::stream::once(async move { Ok::<_, std::convert::Infallible>(all) });
+                    let all = futures::StreamExt::chain(first, futures::stream::pending());
+                    (head, axum::body::Body::from_stream(all)).into_response()
+                }
+            }
+        }
+    };
+    let router = Router::new().route("/api/events", get(events));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let api = format!("http://{}", listener.local_addr().expect("address"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut command = room.loco(["events", "--api", &api, "--token-file"]);
+    command.arg(room.token_file());
+    let mut child = command.spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    for want in ["Loco 4 is connecting", "active: none", "active: Loco 4"] {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("read");
+        assert!(line.as_ref().is_some_and(|line| line.ends_with(want)), "{line:?} is not {want:?}");
+    }
+    signal(child.id().expect("id"), "INT");
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").expect("output");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.lines().count() == 1 && stderr.contains("is lost") && stderr.contains("not yet"), "{stderr}");
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_is_no_success() {
+    let room = Room::new();
+    let (api, _) = stand(Outcome::Repaired).await;
+    let mut command = room.loco(["alerts", "--api", &api, "--token-file"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let child = command.arg(room.token_file()).stdout(full).spawn().expect("it starts");
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").expect("output");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && stderr.contains("cannot be written"), "{stderr}");
 }
 
 #[tokio::test]

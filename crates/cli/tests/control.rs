@@ -54,7 +54,7 @@ async fn bad_starts_end_with_one_clear_line() {
         (&["--instances", &good, "--token-file", &open], 1, &[&open, "0644", "chmod 600"]),
         (&["--instances", &good, "--token-file", &twice], 1, &[&twice, "view, play and operate"]),
         (&["--instances", &good, "--token-file", token, "--listen", &taken], 1, &[&taken, "in use"]),
-        (&["--instances", &good, "--token-file", token, "--listen", "nowhere"], 2, &["nowhere"]),
+        (&["--instances", &good, "--token-file", token, "--listen", "nowhere"], 2, &["nowhere", "IP:PORT"]),
         (
             &["--instances", &good, "--token-file", token, "--listen", "127.0.0.1:0", "--state-dir", &no_folder],
             1,

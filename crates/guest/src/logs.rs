@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
@@ -69,8 +69,7 @@ impl Log {
     /// Copies a child's output until it ends.
     pub(crate) async fn follow(self, from: impl AsyncRead + Unpin) {
         self.last.lock().clear();
-        let mut file = File::create(&self.path).ok();
-        let mut written = 0;
+        let mut file = Bounded::begin(&self.path);
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
         loop {
@@ -79,14 +78,7 @@ impl Log {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
-            if written + line.len() as u64 > MAX_FILE_BYTES {
-                file = self.rotate().ok();
-                written = 0;
-            }
-            // A log that cannot be written (a full disk) must not stop the guest.
-            if file.as_mut().is_some_and(|file| file.write_all(&line).is_ok()) {
-                written += line.len() as u64;
-            }
+            file.write(&line);
             let text: Arc<str> = String::from_utf8_lossy(&line).trim_end().into();
             if !text.is_empty() {
                 // Nobody may be listening.
@@ -99,12 +91,47 @@ impl Log {
             }
         }
     }
+}
 
-    fn rotate(&self) -> io::Result<File> {
-        let mut old = self.path.clone().into_os_string();
+/// A file of bounded size. One that cannot be written (a full disk) must not stop the guest, and is written again as soon
+/// as it can be.
+struct Bounded<'a> {
+    path: &'a Path,
+    file: Option<File>,
+    written: u64,
+}
+
+// === impl Bounded ===
+
+impl<'a> Bounded<'a> {
+    fn begin(path: &'a Path) -> Self {
+        Self { path, file: File::create(path).ok(), written: 0 }
+    }
+
+    fn write(&mut self, line: &[u8]) {
+        if self.written + line.len() as u64 > MAX_FILE_BYTES {
+            self.rotate();
+        }
+        if self.file.is_none() {
+            *self = Self::begin(self.path);
+        }
+        let Some(file) = &mut self.file else { return };
+        match file.write_all(line) {
+            Ok(()) => self.written += line.len() as u64,
+            // A part of it may be there.
+            Err(_) => self.written = file.metadata().map_or(self.written, |now| now.len()),
+        }
+    }
+
+    /// Makes it `NAME.1`. Where that cannot be, its lines are given up for those that come: what is begun anew is the same
+    /// file.
+    fn rotate(&mut self) {
+        let mut old = self.path.as_os_str().to_owned();
         old.push(".1");
-        fs::rename(&self.path, old)?;
-        File::create(&self.path)
+        if let Err(error) = fs::rename(self.path, old) {
+            tracing::debug!(path = %self.path.display(), %error, "cannot keep an old log");
+        }
+        self.file = None;
     }
 }
 
@@ -129,5 +156,29 @@ mod tests {
         assert!(matches!(late, Err(broadcast::error::RecvError::Lagged(n)) if n > 29_000), "{late:?}");
         assert_eq!(follower.recv().await.map(|line| line.source), Ok(LogSource::Guest));
         assert!(last[0].starts_with("line 299") && last[39].starts_with("yyy") && last[39].len() <= 4096);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_rotated_is_written_on() {
+        let dir = tempfile::tempdir().expect("dir");
+        // No file can take the place of a folder.
+        fs::create_dir(dir.path().join("guest.log.1")).expect("in the way");
+        let log = Log::new(dir.path().join("guest.log"), LogSource::Guest, followers());
+        let text = (0..30_000).map(|n| format!("line {n} {}\n", "x".repeat(80))).collect::<String>();
+        log.follow(text.as_bytes()).await;
+        let kept = fs::read_to_string(dir.path().join("guest.log")).expect("written");
+        assert!(kept.len() as u64 <= MAX_FILE_BYTES && kept.contains("line 29999 "), "{} bytes", kept.len());
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_made_is_made_when_it_can_be() {
+        let dir = tempfile::tempdir().expect("dir");
+        let folder = dir.path().join("later");
+        let path = folder.join("guest.log");
+        let mut file = Bounded::begin(&path);
+        file.write(b"lost\n");
+        fs::create_dir(&folder).expect("folder");
+        file.write(b"kept\n");
+        assert_eq!(fs::read_to_string(&path).expect("made"), "kept\n");
     }
 }

@@ -185,9 +185,9 @@ impl Line {
             arguments: &self.options.viewer,
             sound: self.sound.environment(),
         };
-        self.viewer = Some(view.open().await?);
         let deadline = Instant::now() + PATIENCE;
-        let mut tiles = Tiles::connect(&socket, deadline).await?;
+        let (viewer, mut tiles) = view.open(deadline).await?;
+        self.viewer = Some(viewer);
         wait_pictures(&mut tiles, self.agents.len(), deadline).await?;
         Ok(tiles)
     }

@@ -2,8 +2,9 @@
 
 use super::runs::{middle, over_runs};
 use super::{Lab, cores, object};
+use crate::automation::TileStats;
 use crate::bed::{self, Bed, Cores, Mode};
-use crate::browsing::{Played, Wall};
+use crate::browsing::{Played, Wall, mean};
 use crate::cpu::MAIN_THREAD;
 use crate::report::{Condition, Peer, Row, ratio};
 use crate::stats::round;
@@ -20,7 +21,7 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// Key of the demo guest for 1024x768.
 const LARGE: Key = Key::named("F3");
 
-/// A viewer's own counters, averaged over its tiles.
+/// A viewer's own counters, averaged over its tiles; nothing when one of them has none.
 struct Rates {
     decoded: Option<f64>,
     shown: Option<f64>,
@@ -28,12 +29,8 @@ struct Rates {
 
 async fn rates(tiles: &mut Tiles) -> Result<Rates> {
     let wall = tiles.wall().await?;
-    let stats: Vec<_> = wall.tiles.into_iter().filter_map(|tile| tile.stats).collect();
-    let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-    Ok(Rates {
-        decoded: mean(stats.iter().filter_map(|stats| stats.fps_decoded).collect()),
-        shown: mean(stats.iter().filter_map(|stats| stats.fps_shown).collect()),
-    })
+    let over_all = |of: fn(&TileStats) -> Option<f64>| mean(wall.tiles.iter().map(|tile| of(tile.stats.as_ref()?)));
+    Ok(Rates { decoded: over_all(|stats| stats.fps_decoded), shown: over_all(|stats| stats.fps_shown) })
 }
 
 /// Cores of those threads of a viewer that receive and decode: all but those that draw or play.
@@ -153,8 +150,8 @@ struct Sending {
 
 /// What they sent.
 struct Sent {
-    /// By agent, in kbit/s.
-    kbit_per_s: Vec<f64>,
+    /// By agent, in kbit/s; nothing of one that was not seen to send.
+    kbit_per_s: Vec<Option<f64>>,
     /// All together.
     packets_per_s: f64,
 }
@@ -174,19 +171,20 @@ impl Sending {
 
     fn finish(self) -> Result<Sent> {
         let traffic: Traffic = self.capture.finish()?;
-        let kbit_per_s = self.ports.iter().map(|ports| traffic.kbit_per_s(ports)).collect();
+        let kbit_per_s = self.ports.iter().map(|ports| traffic.saw(ports).then(|| traffic.kbit_per_s(ports))).collect();
         Ok(Sent { kbit_per_s, packets_per_s: traffic.packets_per_s() })
     }
 }
 
 impl Sent {
-    /// The agent that sends most.
+    /// The agent that sends most; nothing when one of them is not known.
     fn worst(&self) -> Option<f64> {
-        self.kbit_per_s.iter().copied().max_by(f64::total_cmp)
+        let all: Vec<f64> = self.kbit_per_s.iter().copied().collect::<Option<_>>()?;
+        all.into_iter().max_by(f64::total_cmp)
     }
 
     fn values(&self) -> Value {
-        let each: Vec<f64> = self.kbit_per_s.iter().map(|rate| round(*rate, 3)).collect();
+        let each: Vec<_> = self.kbit_per_s.iter().map(|rate| rate.map(|rate| round(rate, 3))).collect();
         json!({"kbit_per_s_each": each, "packets_per_s_all": round(self.packets_per_s, 2)})
     }
 }
@@ -320,4 +318,17 @@ pub(super) async fn by_instances(lab: &Lab, instances: usize) -> Result<Cores> {
     .await;
     bed.stop().await?;
     measured
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_was_not_seen_is_not_the_quietest() {
+        let sent = |rates: &[Option<f64>]| Sent { kbit_per_s: rates.to_vec(), packets_per_s: 1.0 }.worst();
+        assert_eq!(sent(&[Some(0.2), Some(0.4)]), Some(0.4));
+        assert_eq!(sent(&[Some(0.2), None]), None);
+        assert_eq!(sent(&[]), None);
+    }
 }

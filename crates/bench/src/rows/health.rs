@@ -4,7 +4,7 @@ use super::{Lab, cores, object};
 use crate::check::client;
 use crate::cpu::Snapshot;
 use crate::report::{Condition, Row};
-use crate::stats::{Summary, round};
+use crate::stats::{Summary, median, round};
 use anyhow::{Context, Result, bail};
 use loco_http::{Token, TokenFile};
 use loco_process::{DeathSignal, RunDir, Spawner, terminate_and_wait};
@@ -40,9 +40,8 @@ pub(super) async fn overhead(lab: &Lab) -> Result<Row> {
     let measured = measure(lab, &agent, &url, &TokenFile::open(&token_file)?).await;
     terminate_and_wait(&mut agent, PATIENCE).await?;
     let (alone, watched, bytes, headers) = measured?;
-    let median = |values: &[f64]| Summary::of(values).map(|summary| summary.p50);
     let (alone_p50, watched_p50) = (median(&alone), median(&watched));
-    let overhead = watched_p50.zip(alone_p50).map(|(watched, alone)| (watched - alone).max(0.0) * 100.0);
+    let overhead = watched_p50.zip(alone_p50).map(|(watched, alone)| (watched - alone) * 100.0);
     let conditions = vec![
         Condition::at_most("CPU of being watched, % of a core,", overhead, 0.2),
         Condition::at_most("bytes a second on the wire,", median(&bytes), 200.0),

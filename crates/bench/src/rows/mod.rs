@@ -24,6 +24,8 @@ use std::time::Duration;
 pub(crate) const ALL: [u8; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16];
 /// Length of a measurement where nothing else is said.
 pub(crate) const DEFAULT_WINDOW: Duration = Duration::from_secs(20);
+/// Length of each part of a link of row 11 where nothing else is said.
+pub(crate) const DEFAULT_PHASE: Duration = Duration::from_secs(8);
 
 /// Where and how thoroughly things are measured.
 pub(crate) struct Lab {
@@ -33,6 +35,8 @@ pub(crate) struct Lab {
     pub(crate) trials: usize,
     /// Length of a CPU measurement.
     pub(crate) window: Duration,
+    /// Length of each part of a link of row 11.
+    pub(crate) phase: Duration,
     /// How long row 7 watches still guests.
     pub(crate) still: Duration,
     /// How often rows 5, 7, 10, 11 and 12 are measured.

@@ -9,7 +9,7 @@ use crate::report::{Condition, Row};
 use crate::stats::Summary;
 use crate::tiles::Tiles;
 use anyhow::{Context, Result};
-use loco_model::api::Instance;
+use loco_model::api::{Event, Instance};
 use loco_model::failure::FailureClass;
 use loco_model::{InstanceId, InstanceState};
 use rustix::process::{Pid, Signal, kill_process};
@@ -142,11 +142,14 @@ async fn still(lab: &Lab) -> Result<usize> {
         tokio::time::sleep(SETTLING).await;
         let mark = follower.mark();
         tokio::time::sleep(lab.still).await;
+        anyhow::ensure!(follower.listens(), "the control plane's events ended while still guests were watched");
         let mut alarms = 0;
         for id in bed.ids() {
             alarms += follower.of(id, mark).iter().filter(|(_, instance)| !is_well(instance)).count();
             anyhow::ensure!(follower.now().contains_key(&id), "the control plane lost {id}");
         }
+        let gone = follower.since(mark).iter().filter(|heard| matches!(heard.event, Event::Removed { .. })).count();
+        let alarms = alarms + gone;
         drop(tiles);
         Ok(alarms)
     }

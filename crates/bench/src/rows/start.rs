@@ -4,9 +4,9 @@ use super::{Lab, object};
 use crate::report::{Condition, Row};
 use crate::sound_server::SoundServer;
 use crate::stats::{Summary, round};
-use crate::tiles::Tiles;
+use crate::viewing::connect;
 use crate::x11::XServer;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use loco_model::{InstanceId, Size};
 use loco_process::{DeathSignal, RunDir, Spawner, terminate_and_wait};
 use serde_json::json;
@@ -33,9 +33,11 @@ pub(super) async fn nine_tiles(lab: &Lab) -> Result<Row> {
             seconds.push(took);
         }
     }
-    let before = xtask().await?;
+    let before = xtask().await;
     let summary = Summary::of(&seconds);
-    let slowest = summary.map(|summary| summary.max + before.unwrap_or(0.0));
+    // Without what belongs to it, it would look faster than it is.
+    let slowest = summary.zip(before.as_ref().ok()).map(|(summary, before)| summary.max + before.unwrap_or(0.0));
+    let before = before.inspect_err(|error| tracing::warn!("xtask was not measured: {error:#}")).ok().flatten();
     let conditions = vec![Condition::at_most("slowest start, s,", slowest, 3.0)];
     let mut row = Row::new(6, "start -> nine live tiles, warm", "s", HOW, conditions);
     row.ours = object([
@@ -63,7 +65,7 @@ async fn start(loco: &Path, screen: &XServer, sound: &SoundServer) -> Result<f64
     let mut demo = Spawner::shared()?.spawn(command, DeathSignal::Terminate).await.context("cannot start the demo")?;
     let deadline = begun + PATIENCE;
     let ids: Vec<InstanceId> = InstanceId::all().collect();
-    let mut tiles = Tiles::connect(&socket, deadline).await?;
+    let mut tiles = connect(&mut demo, &socket, deadline).await?;
     let missing = tiles.wait_live(&ids, deadline).await?;
     let took = begun.elapsed().as_secs_f64();
     drop(tiles);
@@ -75,6 +77,9 @@ async fn start(loco: &Path, screen: &XServer, sound: &SoundServer) -> Result<f64
 }
 
 /// Seconds that `cargo xtask demo` needs when there is nothing to build; nothing outside a checkout.
+///
+/// # Errors
+/// When it fails in one.
 async fn xtask() -> Result<Option<f64>> {
     if !Path::new("crates/xtask/Cargo.toml").is_file() {
         return Ok(None);
@@ -86,10 +91,7 @@ async fn xtask() -> Result<Option<f64>> {
         command.args(["xtask", "demo", "--help"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let begun = Instant::now();
         let status = command.status().await.context("cannot run cargo")?;
-        if !status.success() {
-            tracing::warn!("cargo xtask demo --help ended with {status}");
-            return Ok(None);
-        }
+        ensure!(status.success(), "cargo xtask demo --help ended with {status}");
         if trial > 0 {
             slowest = slowest.max(begun.elapsed().as_secs_f64());
         }

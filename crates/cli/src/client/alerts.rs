@@ -25,7 +25,7 @@ pub(super) async fn run(args: &AlertsArgs) -> anyhow::Result<ExitCode> {
     } else {
         let now = out::now_ms();
         let rows: Vec<_> = alerts.iter().map(|alert| row(alert, now)).collect();
-        out::print_table(&["SINCE", "UNTIL", "SEVERITY", "INSTANCE", "WHAT"], &rows)?;
+        out::print_table(HEADS, &rows)?;
     }
     // No alert, since the others are used: but whoever asks what is wrong wants to know of them.
     let discovery: Option<DiscoveryInfo> = connection.get_if_known("/api/instances/discovery-info").await?;
@@ -33,7 +33,11 @@ pub(super) async fn run(args: &AlertsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(alert: &Alert, now: u64) -> Vec<String> {
+/// What stands above [`row`]s.
+pub(super) const HEADS: &[&str] = &["SINCE", "UNTIL", "SEVERITY", "INSTANCE", "WHAT"];
+
+/// An alert in a table.
+pub(super) fn row(alert: &Alert, now: u64) -> Vec<String> {
     let severity = match alert.severity {
         Severity::Info => "info",
         Severity::Warning => "warning",

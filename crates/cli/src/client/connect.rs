@@ -114,29 +114,42 @@ impl Connection {
     }
 
     /// Calls `each` with every event (its id, its JSON) until that says that it is enough. A connection that is lost is
-    /// made again, and goes on where it was; the first one must be made.
+    /// made again, and goes on where it was; the first one must be made. So is one that is lost to a request of `each`.
     pub(crate) async fn follow(
         &self,
         mut each: impl AsyncFnMut(Option<&str>, &str) -> anyhow::Result<Go>,
     ) -> anyhow::Result<()> {
         let url = self.url("/api/events");
-        let (mut last, mut wait, mut ever) = (None::<String>, BACKOFF.0, false);
+        let (mut last, mut wait, mut ever, mut loss) = (None::<String>, BACKOFF.0, false, Loss::default());
         loop {
             match self.client.events_after(&url, last.as_deref()).await {
                 Ok(mut events) => {
                     ever = true;
                     while let Some(event) = events.next().await {
-                        let Ok(event) = event else { break };
-                        wait = BACKOFF.0;
-                        if let Go::Stop = each(event.id.as_deref(), &event.data).await? {
-                            return Ok(());
+                        let event = match event {
+                            Ok(event) => event,
+                            Err(error) => {
+                                tracing::debug!(%error, "the control plane's events ended");
+                                break;
+                            }
+                        };
+                        match each(event.id.as_deref(), &event.data).await {
+                            Ok(Go::Stop) => return Ok(()),
+                            Ok(Go::On) => {
+                                last = event.id.or(last);
+                                (wait, loss) = (BACKOFF.0, Loss::default());
+                            }
+                            // This event is asked for again.
+                            Err(error) if error.downcast_ref().is_some_and(is_passing) => {
+                                loss.tell(&error);
+                                break;
+                            }
+                            Err(error) => return Err(error),
                         }
-                        last = event.id.or(last);
                     }
                 }
-                Err(error @ ClientError::Refused { .. }) => return Err(error.into()),
-                Err(error) if !ever => return Err(error.into()),
-                Err(error) => tracing::debug!(%error, "the control plane is lost"),
+                Err(error) if !ever || !is_passing(&error) => return Err(error.into()),
+                Err(error) => loss.tell(&error),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(BACKOFF.1);
@@ -145,6 +158,31 @@ impl Connection {
 
     pub(crate) async fn instances(&self) -> anyhow::Result<Vec<Instance>> {
         self.get("/api/instances").await
+    }
+}
+
+/// Whether what went wrong may be well again by itself: not that it is not ours to know, nor that it is not there.
+pub(crate) fn is_passing(error: &ClientError) -> bool {
+    match error {
+        ClientError::Unreachable { .. } => true,
+        ClientError::Refused { status, .. } => status.is_server_error() || matches!(status.as_u16(), 408 | 429),
+        ClientError::Unexpected { .. } => false,
+    }
+}
+
+/// That what is followed is lost, said once.
+#[derive(Default)]
+pub(crate) struct Loss {
+    is_told: bool,
+}
+
+impl Loss {
+    pub(crate) fn tell(&mut self, error: &dyn std::fmt::Display) {
+        if std::mem::replace(&mut self.is_told, true) {
+            tracing::debug!(%error, "still lost");
+        } else {
+            tracing::warn!("the connection is lost, and is tried again until it is back: {error}");
+        }
     }
 }
 

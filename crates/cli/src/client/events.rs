@@ -46,6 +46,7 @@ struct Known {
     /// Those that last: they are told again to whoever begins anew.
     alerts: BTreeSet<String>,
     discovery: String,
+    active: Option<Vec<InstanceId>>,
     viewers: Vec<String>,
 }
 
@@ -91,6 +92,10 @@ impl Known {
                 vec![format!("{begun}: {place}{}{detail}", alert.title)]
             }
             Event::Active { active } => {
+                if self.active.as_ref() == Some(&active) {
+                    return Vec::new();
+                }
+                self.active = Some(active.clone());
                 let names: Vec<_> = active.iter().map(|id| name(self, *id)).collect();
                 vec![if names.is_empty() { "active: none".to_owned() } else { format!("active: {}", names.join(", ")) }]
             }
@@ -154,7 +159,10 @@ mod tests {
         let failed = Instance { state: InstanceState::Failed, reason: Some("no disk".into()), ..live.clone() };
         assert_eq!(known.lines(Event::Instance { instance: Box::new(failed) }), ["Loco 2 is failed: no disk"]);
         assert_eq!(known.lines(Event::Instances { instances: vec![] }), ["Loco 2 is gone"]);
+        assert_eq!(known.lines(Event::Active { active: vec![] }), ["active: none"]);
         assert_eq!(known.lines(Event::Active { active: vec![id] }), ["active: Loco 2"]);
+        assert_eq!(known.lines(Event::Active { active: vec![id] }), [""; 0], "after a reconnection nothing is new");
+        assert_eq!(known.lines(Event::Active { active: vec![] }), ["active: none"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `loco history`.
 
-use super::connect::{ConnectArgs, parse_instance};
-use super::out;
+use super::connect::{ConnectArgs, Connection, parse_instance};
+use super::{alerts, out};
+use anyhow::bail;
 use loco_model::InstanceId;
-use loco_model::api::{History, RecoveryStatus, Trend};
+use loco_model::api::{Alert, History, RecoveryStatus, Trend};
 use loco_model::recovery::{AFTERWARDS, Attempt, Initiator, Outcome};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ pub(crate) struct HistoryArgs {
     id: InstanceId,
 
     /// A measurement over time, such as frame_rate, qemu_cpu, memory_usage or rtt (a wrong name is answered with all of
-    /// them) [default: the attempts to repair it, and where its measurements go]
+    /// them) [default: the attempts to repair it, its alerts, and where its measurements go]
     #[arg(long, value_name = "METRIC")]
     metric: Option<String>,
 
@@ -35,7 +36,10 @@ pub(crate) struct HistoryArgs {
 /// What happened, as `--json` prints it.
 #[derive(Serialize)]
 struct Story {
+    /// Newest first.
     attempts: Vec<Attempt>,
+    /// Newest first.
+    alerts: Vec<Alert>,
     trends: Vec<Trend>,
 }
 
@@ -59,17 +63,39 @@ pub(super) async fn run(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    check_known(&connection, args.id).await?;
     let status: RecoveryStatus = connection.get("/api/quality/recovery-status").await?;
-    let attempts = status.attempts.into_iter();
-    let attempts: Vec<_> = attempts.filter(|a| a.instance_id == args.id && a.started_at_ms >= from).collect();
+    let alerts: Vec<Alert> = connection.get_if_known("/api/alerts").await?.unwrap_or_default();
     let trends = connection.get_if_known(&format!("/api/trends/{}", args.id)).await?.unwrap_or_default();
-    let story = Story { attempts, trends };
+    let story = Story::of(args.id, from, status.attempts, alerts, trends);
     if args.connect.json {
         out::json(&story)?;
     } else {
         tell(&story, now)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Attempts and alerts name every instance: one that there is not would have had a quiet life.
+async fn check_known(connection: &Connection, id: InstanceId) -> anyhow::Result<()> {
+    let all = connection.instances().await?;
+    if all.iter().any(|instance| instance.id == id) {
+        return Ok(());
+    }
+    let numbers: Vec<_> = all.iter().map(|instance| format!("#{}", instance.id.number())).collect();
+    let there =
+        if numbers.is_empty() { "there is none".to_owned() } else { format!("there are {}", numbers.join(", ")) };
+    bail!("{} has no {id} (#{}): {there}", connection.api, id.number())
+}
+
+impl Story {
+    /// What of all that is about this instance, and did not end before `from`.
+    fn of(id: InstanceId, from: u64, attempts: Vec<Attempt>, alerts: Vec<Alert>, trends: Vec<Trend>) -> Self {
+        let attempts = attempts.into_iter().filter(|a| a.instance_id == id && a.started_at_ms >= from).collect();
+        let lately = |alert: &Alert| alert.ended_at_ms.is_none_or(|end| end >= from) || alert.at_ms >= from;
+        let alerts = alerts.into_iter().filter(|alert| alert.instance_id == Some(id) && lately(alert)).collect();
+        Self { attempts, alerts, trends }
+    }
 }
 
 fn show(history: &History, now: u64) -> anyhow::Result<()> {
@@ -93,6 +119,10 @@ fn tell(story: &Story, now: u64) -> anyhow::Result<()> {
         let rows: Vec<_> = story.attempts.iter().rev().map(|attempt| row(attempt, now)).collect();
         out::print_table(&["AT", "TOOK", "CLASS", "ACTION", "BY", "RESULT", "EVIDENCE", "WHY"], &rows)?;
     }
+    if !story.alerts.is_empty() {
+        let rows: Vec<_> = story.alerts.iter().rev().map(|alert| alerts::row(alert, now)).collect();
+        out::print_table(alerts::HEADS, &rows)?;
+    }
     story.trends.iter().try_for_each(|trend| out::line(&out::plain(&trend.text)))
 }
 
@@ -109,6 +139,7 @@ fn row(attempt: &Attempt, now: u64) -> Vec<String> {
         Outcome::InVain => "in vain",
         Outcome::Failed => "failed",
         Outcome::Refused => "refused",
+        Outcome::Yielded => "left to another",
     };
     vec![
         out::moment(attempt.started_at_ms, now),
@@ -161,7 +192,8 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    count.checked_mul(seconds).filter(|s| (1..=LONGEST).contains(s)).map(Duration::from_secs).ok_or_else(wrong)
+    let allowed = count.checked_mul(seconds).filter(|s| (1..=LONGEST).contains(s)).map(Duration::from_secs);
+    allowed.ok_or_else(|| format!("{text:?} is too short or too long: allowed are 1s to {}d", LONGEST / 86_400))
 }
 
 #[cfg(test)]
@@ -177,6 +209,36 @@ mod tests {
         for bad in ["", "h", "2", "-1h", "0s", "2 h", "1w", "99999999999999999999d", "9999999d", "2ü"] {
             assert!(parse_time(bad).is_err(), "{bad}");
         }
+        assert!(parse_time("9999d").is_err_and(|why| why.contains("\"9999d\"") && why.contains("3650d")));
+    }
+
+    #[test]
+    fn a_story_is_of_one_instance_and_one_time() {
+        let (id, other) = (InstanceId::try_new(1).expect("index"), InstanceId::try_new(2).expect("index"));
+        let attempt =
+            |id, at_ms| Attempt::begun("a", id, at_ms, FailureClass::Qemu, Remedy::RestartQemu, Initiator::Agent);
+        let alert = |title: &str, of: Option<InstanceId>, at_ms, ended_at_ms| Alert {
+            id: title.into(),
+            at_ms,
+            ended_at_ms,
+            severity: loco_model::api::Severity::Info,
+            instance_id: of,
+            title: title.into(),
+            detail: None,
+        };
+        let alerts = vec![
+            alert("Agent ended", Some(id), 200, Some(201)),
+            alert("lasts", Some(id), 1, None),
+            alert("ended late", Some(id), 1, Some(150)),
+            alert("ended early", Some(id), 1, Some(99)),
+            alert("another's", Some(other), 200, None),
+            alert("nobody's", None, 200, None),
+        ];
+        let attempts = vec![attempt(id, 100), attempt(id, 99), attempt(other, 100)];
+        let story = Story::of(id, 100, attempts, alerts, Vec::new());
+        assert_eq!(story.attempts, [attempt(id, 100)]);
+        let titles: Vec<_> = story.alerts.iter().map(|alert| alert.title.as_str()).collect();
+        assert_eq!(titles, ["Agent ended", "lasts", "ended late"]);
     }
 
     #[test]

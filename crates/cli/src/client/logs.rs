@@ -1,9 +1,8 @@
 //! `loco logs`.
 
-use super::connect::{BACKOFF, ConnectArgs, parse_instance};
+use super::connect::{BACKOFF, ConnectArgs, Loss, is_passing, parse_instance};
 use super::out;
 use futures::StreamExt as _;
-use loco_http::ClientError;
 use loco_model::InstanceId;
 use loco_model::agent::{LogLine, LogSource};
 use loco_model::time::Utc;
@@ -37,12 +36,19 @@ pub(super) async fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let url = connection.url(&format!("{path}&follow=true"));
-    let (mut last, mut newest, mut wait) = (None, None, BACKOFF.0);
+    let (mut last, mut newest, mut wait, mut loss) = (None, None, BACKOFF.0, Loss::default());
     // The first connection must be made; one that is lost later, with its agent, is made again.
     let mut events = connection.client.events(&url).await?;
     loop {
-        while let Some(Ok(event)) = events.next().await {
-            wait = BACKOFF.0;
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::debug!(%error, "the log ended");
+                    break;
+                }
+            };
+            (wait, loss) = (BACKOFF.0, Loss::default());
             let Ok(line) = serde_json::from_str::<LogLine>(&event.data) else { continue };
             // After a reconnection the last lines come again.
             if last.is_none_or(|last| line.at_ms > last) {
@@ -56,11 +62,8 @@ pub(super) async fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
             wait = (wait * 2).min(BACKOFF.1);
             match connection.client.events(&url).await {
                 Ok(events) => break events,
-                // That it is not ours to read, or there no more, is no matter of time.
-                Err(error @ ClientError::Refused { status, .. }) if matches!(status.as_u16(), 401 | 403 | 404) => {
-                    return Err(error.into());
-                }
-                Err(error) => tracing::debug!(%error, "the log is lost"),
+                Err(error) if is_passing(&error) => loss.tell(&error),
+                Err(error) => return Err(error.into()),
             }
         };
     }

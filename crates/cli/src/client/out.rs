@@ -2,16 +2,23 @@
 
 use super::connect::Ended;
 use loco_model::time::Utc;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Prints one line.
 ///
 /// # Errors
-/// [`Ended`] when nobody reads any more.
+/// [`Ended`] when nobody reads any more; else when it cannot be written, as to a full disk.
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|_| Ended.into())
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(unwritten)
+}
+
+fn unwritten(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ended.into(),
+        _ => anyhow::Error::new(error).context("the answer cannot be written"),
+    }
 }
 
 /// Prints a value as one line of JSON.
@@ -30,7 +37,7 @@ pub(super) fn clear() -> anyhow::Result<()> {
         return Ok(());
     }
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(b"\x1b[H\x1b[2J").and_then(|()| stdout.flush()).map_err(|_| Ended.into())
+    stdout.write_all(b"\x1b[H\x1b[2J").and_then(|()| stdout.flush()).map_err(unwritten)
 }
 
 /// What others wrote, without what moves a terminal's cursor or changes its colours.

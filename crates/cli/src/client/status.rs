@@ -32,15 +32,17 @@ struct Status {
 pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let connection = args.connect.open()?;
     if !args.watch {
-        show(&connection, args).await?;
+        show(&ask(&connection).await?, &connection.api, args)?;
         return Ok(ExitCode::SUCCESS);
     }
     connection
         .follow(async |_, json| {
             // Numbers of viewers are no news here.
             if !matches!(event(json), Some(Event::Viewers { .. } | Event::Alert { .. })) {
+                // The old one stays until there is a new one.
+                let status = ask(&connection).await?;
                 out::clear()?;
-                show(&connection, args).await?;
+                show(&status, &connection.api, args)?;
             }
             Ok(Go::On)
         })
@@ -48,16 +50,19 @@ pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show(connection: &Connection, args: &StatusArgs) -> anyhow::Result<()> {
-    let status = Status {
+async fn ask(connection: &Connection) -> anyhow::Result<Status> {
+    Ok(Status {
         instances: connection.instances().await?,
         health: connection.get_if_known("/api/quality/deep-health").await?,
         discovery: connection.get_if_known("/api/instances/discovery-info").await?,
-    };
+    })
+}
+
+fn show(status: &Status, api: &str, args: &StatusArgs) -> anyhow::Result<()> {
     if args.connect.json {
-        return out::json(&status);
+        return out::json(status);
     }
-    out::line(&head(&connection.api, &status))?;
+    out::line(&head(api, status))?;
     out::print_table(HEADS, &status.rows())?;
     refusals(status.discovery.as_ref()).iter().try_for_each(|text| out::line(text))
 }

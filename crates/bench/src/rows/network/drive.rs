@@ -59,12 +59,14 @@ pub(super) struct Seen {
 }
 
 /// Frames of a session, since it began; a few are on their way at any time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frames {
+    /// Which sessions.
+    sessions: Vec<String>,
     /// That the agent sent.
     sent: u64,
-    /// That the viewer decoded.
-    decoded: u64,
+    /// That the viewer decoded; nothing when it does not say.
+    decoded: Option<u64>,
 }
 
 // === impl Frames ===
@@ -72,19 +74,26 @@ pub(super) struct Frames {
 impl Frames {
     async fn count(line: &Line, tiles: &Tiles, id: InstanceId) -> Result<Self> {
         let health: HealthReport = line.client.get_json(&format!("{}/health", line.agent(id)?)).await?;
-        let decoded = session(&tiles.automation, id).await?["frames_decoded"].as_u64().unwrap_or_default();
-        Ok(Self { sent: health.deep_health.viewers.iter().map(|viewer| viewer.frames_sent).sum(), decoded })
+        let decoded = session(&tiles.automation, id).await?["frames_decoded"].as_u64();
+        let viewers = &health.deep_health.viewers;
+        Ok(Self {
+            sessions: viewers.iter().map(|viewer| viewer.session.clone()).collect(),
+            sent: viewers.iter().map(|viewer| viewer.frames_sent).sum(),
+            decoded,
+        })
     }
 
     /// Nothing when another session has begun meanwhile.
-    fn since(self, before: Self) -> Option<Self> {
+    fn since(self, before: &Self) -> Option<Self> {
         let sent = self.sent.checked_sub(before.sent)?;
-        Some(Self { sent, decoded: self.decoded.checked_sub(before.decoded)? })
+        let decoded = self.decoded?.checked_sub(before.decoded?)?;
+        (self.sessions == before.sessions).then_some(Self { sent, decoded: Some(decoded), ..self })
     }
 
     /// How many of those sent were decoded.
-    pub(super) fn decoded_percent(self) -> Option<f64> {
-        (self.sent > 0).then(|| self.decoded as f64 / self.sent as f64 * 100.0)
+    pub(super) fn decoded_percent(&self) -> Option<f64> {
+        let decoded = self.decoded?;
+        (self.sent > 0).then(|| decoded as f64 / self.sent as f64 * 100.0)
     }
 }
 
@@ -163,7 +172,7 @@ pub(super) async fn drive(
         let Some(at_us) = keys.next(Duration::ZERO).await else { break };
         press.guest_ms = Some((since(at_us) - press.at) * 1e3);
     }
-    seen.frames = Frames::count(line, tiles, id).await?.since(frames);
+    seen.frames = Frames::count(line, tiles, id).await?.since(&frames);
     let until = Duration::from_secs_f64(length);
     seen.link = line.link.series(Direction::Down);
     seen.link.retain(|sample| sample.at >= link_begun && sample.at < link_begun + until);
@@ -192,10 +201,13 @@ impl Seen {
         counts.fold(f64::INFINITY, f64::min)
     }
 
-    /// Milliseconds from each picture to the next, by when the next came.
+    /// Milliseconds from each picture to the next, by when the next came; from the last one until `to`, where that has an
+    /// end: pictures that stop are a gap too.
     pub(super) fn gaps(&self, from: f64, to: f64) -> Vec<(f64, f64)> {
         let pairs = self.pictures.windows(2).filter(|pair| pair[1].at >= from && pair[1].at < to);
-        pairs.map(|pair| (pair[1].at, (pair[1].at - pair[0].at) * 1e3)).collect()
+        let gaps = pairs.map(|pair| (pair[1].at, (pair[1].at - pair[0].at) * 1e3));
+        let last = self.pictures.iter().rfind(|picture| picture.at < to).map_or(from, |picture| picture.at);
+        gaps.chain(to.is_finite().then_some((to, (to - last) * 1e3))).collect()
     }
 
     /// The guest's ticks of that time, and how many of them were shown.
@@ -256,11 +268,15 @@ impl Seen {
             .collect()
     }
 
-    /// Seconds after `from` until the link carries `share` of its mean rate before `until` again.
+    /// Seconds after `from` until the link carries `share` of its mean rate before `until` again; nothing when it does
+    /// not, or carried nothing before.
     pub(super) fn full_again(&self, until: f64, from: f64, share: f64) -> Option<f64> {
         let rates = self.rate();
         let settled: Vec<f64> = rates.iter().filter(|(at, _)| *at > until / 2.0 && *at < until).map(|r| r.1).collect();
         let mean = settled.iter().sum::<f64>() / settled.len().max(1) as f64;
+        if mean <= 0.0 {
+            return None;
+        }
         rates.iter().find(|(at, rate)| *at >= from && *rate >= mean * share).map(|(at, _)| at - from)
     }
 }
@@ -286,6 +302,11 @@ mod tests {
         assert_eq!(seen.ticks(0.0, 2.0), (60, 45));
         let longest = seen.gaps(0.0, 2.0).into_iter().map(|(_, ms)| ms).fold(0.0, f64::max);
         assert!((longest - 16.0 * 1e3 / 30.0).abs() < 1e-6);
+        let stopped = Seen { pictures: seen.pictures[..20].to_vec(), ..Seen::default() };
+        let longest = stopped.gaps(0.0, 2.0).into_iter().map(|(_, ms)| ms).fold(0.0, f64::max);
+        assert!((longest - (2.0 - 19.0 / 30.0) * 1e3).abs() < 1e-6, "pictures that stop are a gap: {longest}");
+        assert_eq!(Seen::default().gaps(1.0, 2.0), [(2.0, 1000.0)]);
+        assert!(stopped.gaps(0.0, f64::INFINITY).iter().all(|(_, ms)| *ms < 100.0));
         let lateness = seen.lateness(0.0, 2.0);
         assert!(lateness.iter().all(|ms| ms.abs() < 1.0), "{lateness:?}");
     }
@@ -303,5 +324,21 @@ mod tests {
         let back = seen.full_again(10.0, 20.0, 0.9).unwrap();
         assert!((0.3..0.6).contains(&back), "{back}");
         assert_eq!(seen.full_again(10.0, 40.0, 0.9), None);
+        let nothing = Seen { link: seen.link.iter().map(|s| Sample { bytes_out: 0, ..*s }).collect(), ..seen };
+        assert_eq!(nothing.full_again(10.0, 20.0, 0.9), None, "nothing is not as much as before");
+    }
+
+    #[test]
+    fn frames_of_another_session_are_not_compared() {
+        let frames = |session: &str, sent, decoded| Frames {
+            sessions: vec![session.to_owned()],
+            sent,
+            decoded: (decoded > 0).then_some(decoded),
+        };
+        let percent = |later: Frames| later.since(&frames("a", 100, 99)).and_then(|frames| frames.decoded_percent());
+        assert_eq!(percent(frames("a", 300, 289)), Some(95.0));
+        assert_eq!(percent(frames("b", 300, 299)), None);
+        assert_eq!(percent(frames("a", 100, 99)), None, "none of none");
+        assert_eq!(percent(frames("a", 300, 0)), None, "unknown is not zero");
     }
 }

@@ -17,8 +17,6 @@ use shapes::Shape;
 use std::net::TcpListener;
 use std::time::Duration;
 
-/// Of each part of a shape, where no length is given.
-const PHASE_S: f64 = 8.0;
 /// Without loss, before the loss of row 10.
 const CALM_S: f64 = 20.0;
 /// The default ceiling of the row.
@@ -103,7 +101,7 @@ fn bad_numbers(seen: &Seen, (from, to): (f64, f64)) -> Map<String, Value> {
     let (guest, picture, lost) = seen.keys(from, to);
     let (calm_guest, ..) = seen.keys(calm.0, calm.1);
     object([
-        ("decoded_percent", number(seen.frames.and_then(Frames::decoded_percent))),
+        ("decoded_percent", number(seen.frames.as_ref().and_then(Frames::decoded_percent))),
         ("shown_percent", number(share((from, to)))),
         ("shown_percent_without_loss", number(share(calm))),
         ("freezes", json!(gaps.iter().filter(|ms| **ms > FREEZE_MS).count())),
@@ -128,7 +126,7 @@ const HOW_SHAPES: &str = "One demo guest 640x480 in mode storm (every picture fa
 
 /// Row 11.
 pub(super) async fn shapes(lab: &Lab) -> Result<Row> {
-    let each = if lab.window == super::DEFAULT_WINDOW { PHASE_S } else { lab.window.as_secs_f64() };
+    let each = lab.phase.as_secs_f64();
     let all = shapes::all(each);
     let mut ours = Map::new();
     let mut conditions = Vec::new();
@@ -282,7 +280,7 @@ impl Download {
         if runs == self.running.is_some() {
             return;
         }
-        self.running = None;
+        self.end();
         if runs && let Ok(stream) = std::net::TcpStream::connect(self.entrance) {
             if let Ok(mut reader) = stream.try_clone() {
                 std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
@@ -292,10 +290,17 @@ impl Download {
     }
 }
 
-impl Drop for Download {
-    fn drop(&mut self) {
-        if let Some(stream) = &self.running {
+impl Download {
+    /// Its reader has the stream too: that ends with the connection only.
+    fn end(&mut self) {
+        if let Some(stream) = self.running.take() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.end();
     }
 }
