@@ -68,7 +68,8 @@ impl Steering {
     /// A new stretch of sound begins, or a part was skipped. What was learnt about clocks and way is kept.
     pub(super) fn restart(&mut self) {
         let Self { spare_ms, others_ms, integral, .. } = *self;
-        *self = Self { spare_ms, others_ms, integral, last_ms: self.spare_ms(), floor_ms: self.spare_ms(), ..Self::new() };
+        *self =
+            Self { spare_ms, others_ms, integral, last_ms: self.spare_ms(), floor_ms: self.spare_ms(), ..Self::new() };
     }
 
     /// What should be left over at the worst moment, in milliseconds.

@@ -240,11 +240,12 @@ impl State {
         longest >= PACKET_SAMPLES && (!waiting || longest >= MIX_WAIT_SAMPLES)
     }
 
-    /// Takes one piece of every voice, of a shorter one nothing if `whole`.
+    /// Takes one piece of every voice. If `whole`, one that plays and has less gives nothing: the rest is on its way. What
+    /// a stopped voice has left is its end, and belongs here.
     fn mix(&mut self, whole: bool) -> [i16; PACKET_SAMPLES] {
         let mut sum = [0i32; PACKET_SAMPLES];
         for voice in &mut self.voices {
-            if whole && voice.queue.len() < PACKET_SAMPLES {
+            if whole && voice.enabled && voice.queue.len() < PACKET_SAMPLES {
                 continue;
             }
             let length = voice.queue.len().min(PACKET_SAMPLES);

@@ -116,6 +116,21 @@ fn voices_are_added_and_cut_at_full_scale() {
 }
 
 #[test]
+fn what_a_stopped_voice_has_left_is_mixed_at_its_end_and_not_kept_for_its_next_start() {
+    let (encoder, sent) = encoder();
+    let t0 = Instant::now();
+    for voice in [1, 2] {
+        encoder.enable(voice, true);
+    }
+    encoder.push_at(1, &[8000; 2 * 100], t0);
+    encoder.enable(1, false);
+    encoder.push_at(2, &[0; 480], t0);
+    assert_eq!(sent.try_iter().count(), 1);
+    assert!((encoder.stats_at(t0).peak_dbfs.unwrap() + 12.25).abs() < 0.01, "{:?}", encoder.stats_at(t0));
+    assert!(encoder.state.lock().voices.iter().all(|voice| voice.queue.is_empty()));
+}
+
+#[test]
 fn a_voice_that_stalls_does_not_hold_up_the_other() {
     let (encoder, sent) = encoder();
     let t0 = Instant::now();

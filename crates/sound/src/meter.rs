@@ -9,7 +9,8 @@ pub const FLOOR_DBFS: f32 = -60.0;
 pub const WARNING_DBFS: f32 = -20.0;
 /// From here on the meter is drawn as an error.
 pub const ERROR_DBFS: f32 = -9.0;
-/// Time constant of the magnitude: 99 % of a step in this time.
+/// In this time the magnitude covers 99 % of a step at the rate at which it starts; since it slows down on its way (each
+/// block covers its share of what is left), 63 % of it.
 pub const MAGNITUDE_SECS: f32 = 0.3;
 /// How long the highest peak stays.
 pub const HOLD_SECS: f32 = 20.0;
@@ -98,7 +99,7 @@ pub struct Reading {
     pub peak_dbfs: [f32; 2],
     /// Highest peak of the last 20 s, left and right.
     pub hold_dbfs: [f32; 2],
-    /// Magnitude, left and right: RMS, following within 300 ms; not below [`FLOOR_DBFS`] once there was data.
+    /// Magnitude, left and right: RMS, following by [`MAGNITUDE_SECS`]; not below [`FLOOR_DBFS`] once there was data.
     pub magnitude_dbfs: [f32; 2],
     /// Highest peak of the last second before volume and mute, of the louder channel.
     pub input_peak_dbfs: f32,
@@ -150,8 +151,8 @@ impl Meter {
         *self = Self::new(self.decay);
     }
 
-    /// Whether nothing would change if silence went on: the peak has fallen, the magnitude is at the floor and nothing
-    /// is held or flashes.
+    /// Whether nothing that moves would if silence went on: the peak has fallen, the magnitude is at the floor and nothing
+    /// flashes. What is held may be held still.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let shown = &self.shown;

@@ -24,7 +24,7 @@ use crate::hud::{Mix, Tone};
 use crate::input::{Follow, Hold, Router};
 use crate::pace::Pacer;
 use crate::plane::Plane;
-use crate::render::{Completion, Gpu, Renderer};
+use crate::render::{Completion, Gpu, Quad, Renderer};
 use crate::scene::{Layout, View};
 use crate::session::Connector;
 use crate::sound::{Output, SoundConfig, SoundSystem};
@@ -62,6 +62,8 @@ pub struct App {
     completion: Completion,
     pacer: Pacer,
     hud: egui::Context,
+    /// Grounds and meters as laid last, under the pictures and over them.
+    quads: (Vec<Quad>, Vec<Quad>),
     /// Where the HUD's own buttons lie, in points.
     taken: Vec<egui::Rect>,
 
@@ -183,6 +185,7 @@ impl App {
             completion,
             pacer,
             hud,
+            quads: Default::default(),
             taken: Vec::new(),
             connection,
             trouble: None,

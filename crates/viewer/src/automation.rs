@@ -272,7 +272,7 @@ async fn talk(stream: UnixStream, connection: u64, post: Post) {
         line.clear();
         match (&mut reader).take(MAX_LINE).read_line(&mut line).await {
             Ok(0) | Err(_) => break,
-            Ok(_) if !line.ends_with('\n') => {
+            Ok(length) if !line.ends_with('\n') && length as u64 >= MAX_LINE => {
                 reply.line(&json!({ "id": null, "error": format!("a line longer than {MAX_LINE} bytes") }));
                 break;
             }

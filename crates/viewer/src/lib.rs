@@ -74,15 +74,15 @@ pub fn run_with(args: ViewArgs, source: impl FnOnce(&tokio::runtime::Handle, Pos
         .build()
         .map_err(|source| ViewError::Start { what: "the runtime", source })?;
     let handle = runtime.handle().clone();
-    let socket = args.automation.clone();
     let offscreen = args.offscreen;
-    let goodbye = OnceLock::new();
+    let (goodbye, socket) = (OnceLock::new(), OnceLock::new());
     let prepare = |post: Post| -> Result<Parts, ViewError> {
         if let Some(path) = &args.automation {
             let listener = {
                 let _in_runtime = handle.enter();
                 automation::open(path)?
             };
+            let _ = socket.set(path.clone());
             handle.spawn(automation::serve(listener, Arc::clone(&post)));
         }
         handle.spawn(quit_on_signal(Arc::clone(&post)));
@@ -98,7 +98,8 @@ pub fn run_with(args: ViewArgs, source: impl FnOnce(&tokio::runtime::Handle, Pos
     } else {
         app::run_window(prepare)
     };
-    if let Some(path) = socket
+    // Only what was opened here: at that path may lie another's file.
+    if let Some(path) = socket.into_inner()
         && let Err(error) = std::fs::remove_file(&path)
         && error.kind() != std::io::ErrorKind::NotFound
     {

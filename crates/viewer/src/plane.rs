@@ -176,7 +176,7 @@ impl Plane {
         let Some(link) = &self.link else { return };
         let (speaker, post) = (link.speaker.clone(), Post::clone(&link.post));
         link.runtime.spawn(async move {
-            let result = speaker.order(id, &order).await.map_err(|error| short(&error));
+            let result = speaker.order(id, &order).await.map_err(|error| error.to_string());
             post(Event::Answer(Answer::Done { id, order, result }));
         });
     }
@@ -238,6 +238,17 @@ fn short(error: &ClientError) -> String {
     }
 }
 
+/// Why an order came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum OrderError {
+    /// What the control plane says of it.
+    #[error("{}", short(.0))]
+    Plane(#[from] ClientError),
+    /// It failed at this end.
+    #[error("{0}")]
+    Here(String),
+}
+
 /// Speaks for one viewer.
 #[derive(Clone)]
 struct Speaker {
@@ -269,7 +280,7 @@ impl Speaker {
         self.send(Method::POST, &url, Some(&InputClaim { viewer: self.viewer.clone(), action })).await
     }
 
-    async fn order(&self, id: InstanceId, order: &TileOrder) -> Result<Gain, ClientError> {
+    async fn order(&self, id: InstanceId, order: &TileOrder) -> Result<Gain, OrderError> {
         let instance = format!("{}/api/instances/{id}", self.api);
         let named = |name: &str| serde_json::json!({ "name": name });
         match order {
@@ -294,10 +305,9 @@ impl Speaker {
     }
 
     /// Saves what there is of an attempt's evidence.
-    async fn evidence(&self, id: InstanceId, attempt: &str, folder: &std::path::Path) -> Result<Gain, ClientError> {
+    async fn evidence(&self, id: InstanceId, attempt: &str, folder: &std::path::Path) -> Result<Gain, OrderError> {
         if !is_file_name(attempt) {
-            let reason = format!("no file can be named after the attempt {attempt:?}");
-            return Err(ClientError::Unexpected { url: self.api.clone(), reason });
+            return Err(OrderError::Here(format!("no file can be named after the attempt {attempt:?}")));
         }
         let (mut saved, mut failed) = (Vec::new(), None);
         for file in EVIDENCE {
@@ -307,19 +317,18 @@ impl Speaker {
                     let path = folder.join(format!("{id}-{attempt}-{file}"));
                     match tokio::fs::write(&path, &fetched.body).await {
                         Ok(()) => saved.push(path),
-                        Err(error) => {
-                            let reason = format!("{}: {error}", path.display());
-                            failed = Some(ClientError::Unexpected { url, reason });
-                        }
+                        Err(error) => failed = Some(OrderError::Here(format!("{}: {error}", path.display()))),
                     }
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => failed = Some(error.into()),
             }
         }
         match failed {
-            Some(error) if saved.is_empty() => Err(error),
-            _ => Ok(Gain::Files(saved)),
+            Some(error) if saved.is_empty() => return Err(error),
+            Some(error) => tracing::warn!(%error, attempt, "a part of the evidence is not saved"),
+            None => {}
         }
+        Ok(Gain::Files(saved))
     }
 }
 

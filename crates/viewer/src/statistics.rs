@@ -171,9 +171,11 @@ pub fn tile_sheet(tile: &TileNumbers, wall: &WallNumbers, traces: Vec<Trace>) ->
     ];
     if let Some(sound) = &tile.sound {
         let lost = sound.concealed_lost + sound.concealed_late;
+        // Nothing was measured before the first sound.
+        let delay_ms = (sound.stretches > 0).then_some(sound.latency_ms as f32);
         lines.push((
             "Sound".to_owned(),
-            format!("{:.1} ms, {lost} concealed, {} underruns", sound.latency_ms, sound.underruns),
+            format!("{}, {lost} concealed, {} underruns", number(delay_ms, 1, " ms"), sound.underruns),
         ));
         lines.push(("Loudness".to_owned(), number(tile.loudness, 1, " LUFS")));
         let skew =
@@ -263,6 +265,18 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn sound_that_never_played_has_no_delay() {
+        let line = |sound| {
+            let text =
+                tile_sheet(&TileNumbers { sound: Some(sound), ..tile() }, &WallNumbers::default(), Vec::new()).text();
+            text.lines().find(|line| line.starts_with("Sound: ")).map(str::to_owned)
+        };
+        assert_eq!(line(ReaderStats::default()).as_deref(), Some("Sound: –, 0 concealed, 0 underruns"));
+        let played = ReaderStats { stretches: 1, latency_ms: 38.0, ..ReaderStats::default() };
+        assert_eq!(line(played).as_deref(), Some("Sound: 38.0 ms, 0 concealed, 0 underruns"));
     }
 
     #[test]

@@ -7,12 +7,15 @@ mod common;
 
 use base64::Engine as _;
 use common::{BLUE, GREEN, Made, PATIENCE, RED, VGA, Viewer, id, instance, rect};
+use loco_model::api::Endpoints;
 use loco_model::input::KeysEvent;
 use loco_model::look::{DARK, Rgb, instance_colour};
 use loco_model::{InstanceState, Size};
 use loco_viewer::app::Event;
 use loco_viewer::control::Update;
+use loco_viewer::{ViewArgs, ViewError, run_with};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -118,6 +121,37 @@ fn keys_reach_the_focused_session_and_are_let_go_when_it_moves() {
     assert_eq!(viewer.got.recv_timeout(PATIENCE), Ok((id(1), KeysEvent::ReleaseAll)));
     let unknown = viewer.ask(json!({"cmd": "focus", "tile": "instance-5"}));
     assert!(unknown.is_err_and(|why| why.contains("instance-5")));
+    let away = viewer.ask(json!({"cmd": "solo", "tile": "instance-5", "solo": true}));
+    assert!(away.is_err_and(|why| why.contains("instance-5")), "it would silence all that are there");
+}
+
+#[test]
+fn a_session_that_is_replaced_takes_along_what_was_held_in_it() {
+    let mut viewer = Viewer::start(1);
+    viewer.ask(json!({"cmd": "pointer", "tile": "instance-0", "motion": [1, 1]})).unwrap();
+    viewer.ask(json!({"cmd": "key", "code": "KeyA", "pressed": true})).unwrap();
+    let key = "KeyA".parse().unwrap();
+    assert_eq!(viewer.got.recv_timeout(PATIENCE), Ok((id(0), KeysEvent::Key { key, pressed: true })));
+    viewer.wall_when("capture", |wall| wall["tiles"][0]["captured"] == json!(true));
+    let mut moved = instance(0, InstanceState::Live);
+    moved.endpoints = moved.endpoints.map(|at| Endpoints { whep: "http://127.0.0.1:2/whep".into(), ..at });
+    (viewer.post)(Event::Control(Update::One(Box::new(moved))));
+    viewer.wall_when("no capture", |wall| wall["tiles"][0]["captured"] == json!(false));
+    assert_eq!(viewer.got.recv_timeout(PATIENCE), Ok((id(0), KeysEvent::ReleaseAll)));
+    viewer.ask(json!({"cmd": "key", "code": "KeyA", "pressed": false})).unwrap();
+    assert!(viewer.got.try_recv().is_err(), "its release goes nowhere");
+}
+
+#[test]
+fn another_file_at_the_sockets_path_is_neither_opened_nor_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "mine").unwrap();
+    let args =
+        ViewArgs { offscreen: true, automation: Some(path.clone()), ..ViewArgs::new(String::new(), PathBuf::new()) };
+    let ended = run_with(args, |_, _| unreachable!("it ends before"));
+    assert!(matches!(ended, Err(ViewError::Automation { .. })), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
 }
 
 #[test]

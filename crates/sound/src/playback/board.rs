@@ -138,7 +138,8 @@ impl Fader {
     }
 
     pub(super) fn set_side(&self, side: f32) {
-        self.side.set(side);
+        // Gains follow each other: one that is no number would stay so.
+        self.side.set(if side.is_nan() { 0.0 } else { side.clamp(-1.0, 1.0) });
     }
 
     /// Gains of left and right to play with; `any_solo`: some fader is solo, `dim`: gain of those that are dimmed.
@@ -271,5 +272,21 @@ impl Board {
     pub(super) fn set_decay(&self, decay: Decay) {
         let index = DECAYS.iter().position(|d| *d == decay).unwrap_or_default();
         self.decay.store(index as u8, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_set_gains_are_numbers() {
+        let fader = Fader::default();
+        for value in [f32::NAN, f32::INFINITY, -7.0, 0.5] {
+            fader.set_side(value);
+            fader.set_position(value);
+            let gains = fader.gains(false, 1.0);
+            assert!(gains.iter().all(|gain| (-1e-6..1.5).contains(gain)), "{value}: {gains:?}");
+        }
     }
 }

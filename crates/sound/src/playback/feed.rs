@@ -26,8 +26,9 @@ pub(super) struct Pulse {
     frames: AtomicU32,
     /// Frames since the current output became it.
     total_frames: AtomicU64,
-    /// Kernel's number of the thread that the callback runs on; 0 before the first.
-    thread: AtomicU32,
+    /// Kernel's number of the thread that the callback runs on, in the lower half, and whose callback it is in the upper:
+    /// one that is just being given up may still write here.
+    thread: AtomicU64,
     /// `f64` bits; NaN where the system does not say.
     latency_ms: AtomicU64,
     bell: Arc<Bell>,
@@ -60,7 +61,7 @@ impl Source {
             last_us: AtomicU64::new(0),
             frames: AtomicU32::new(0),
             total_frames: AtomicU64::new(0),
-            thread: AtomicU32::new(0),
+            thread: AtomicU64::new(0),
             latency_ms: AtomicU64::new(f64::NAN.to_bits()),
             bell: bell.clone(),
         };
@@ -97,7 +98,6 @@ impl Pulse {
         self.current.store(number, SeqCst);
         self.beat(0);
         self.total_frames.store(0, Relaxed);
-        self.thread.store(0, Relaxed);
         self.latency_ms.store(f64::NAN.to_bits(), Relaxed);
         self.bell.ring();
     }
@@ -119,7 +119,16 @@ impl Pulse {
 
     /// The thread of the current output's callback, once it came.
     pub(super) fn thread(&self) -> Option<u32> {
-        Some(self.thread.load(Relaxed)).filter(|&thread| thread > 0)
+        let (number, thread) = halves(self.thread.load(Relaxed));
+        (thread > 0 && number == halves(self.current.load(SeqCst)).1).then_some(thread)
+    }
+
+    /// Output `number` runs on the calling thread.
+    fn note_thread(&self, number: u64) {
+        let (_, number) = halves(number);
+        if halves(self.thread.load(Relaxed)).0 != number {
+            self.thread.store(u64::from(number) << 32 | u64::from(priority::this_thread()), Relaxed);
+        }
     }
 
     /// How long ago the current output's last callback was (or when it became current).
@@ -151,9 +160,7 @@ impl Feed {
             return;
         };
         pulse.beat(u32::try_from(out.len() / self.channels).unwrap_or(u32::MAX));
-        if pulse.thread.load(Relaxed) == 0 {
-            pulse.thread.store(priority::this_thread(), Relaxed);
-        }
+        pulse.note_thread(self.number);
         if let Some(latency) = latency {
             pulse.latency_ms.store((latency.as_secs_f64() * 1e3).to_bits(), Relaxed);
         }
@@ -178,15 +185,17 @@ impl Feed {
         }
     }
 
-    /// So much time passed in silence without a callback.
+    /// So much time passed in silence without a callback; told also by an output whose rest another one ended.
     pub(super) fn pass(&self, time: Duration) {
-        let pulse = &self.source.pulse;
-        if pulse.is_current(self.number)
-            && let Some(mut mixer) = self.source.mixer.try_lock()
-        {
+        if let Some(mut mixer) = self.source.mixer.try_lock() {
             mixer.pass((time.as_secs_f64() * f64::from(RATE_HZ)) as usize);
         }
     }
+}
+
+/// Upper and lower half.
+fn halves(number: u64) -> (u32, u32) {
+    ((number >> 32) as u32, number as u32)
 }
 
 /// Stereo to the device's channels: the first two, or their mean where there is one.
@@ -205,7 +214,63 @@ fn spread(stereo: &[f32], out: &mut [f32], channels: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::board::Board;
+    use super::super::mixer::{Command, mixer};
+    use super::super::wake::Waker;
     use super::*;
+    use crate::{SoundEncoder, SoundPacket, packet_ring};
+    use loco_model::InstanceId;
+
+    fn waker() -> Arc<Waker> {
+        Arc::new(Waker::start(Arc::new(|| {})).0)
+    }
+
+    #[test]
+    fn the_callback_of_an_output_that_is_given_up_does_not_lend_its_thread_to_the_next() {
+        let (_desk, mixer) = mixer(Arc::default(), waker()).unwrap();
+        let pulse = Source::new(mixer).pulse;
+        pulse.set_current(6);
+        pulse.note_thread(5);
+        assert_eq!(pulse.thread(), None);
+        pulse.note_thread(6);
+        assert_eq!(pulse.thread(), Some(priority::this_thread()));
+        pulse.set_current(7);
+        assert_eq!(pulse.thread(), None);
+    }
+
+    #[test]
+    fn a_rest_that_another_output_ends_has_passed_all_the_same() {
+        let board = Arc::new(Board::default());
+        let (mut desk, mixer) = mixer(board.clone(), waker()).unwrap();
+        let source = Source::new(mixer);
+        let (to, packets) = std::sync::mpsc::channel();
+        let encoder = SoundEncoder::new(move |p: SoundPacket<'_>| {
+            let _ = to.send((p.timestamp, p.marker, p.payload.to_vec()));
+        });
+        let encoder = encoder.unwrap();
+        let (mut writer, reader) = packet_ring().unwrap();
+        assert!(desk.commands.push(Command { id: InstanceId::try_new(0).unwrap(), reader: Some(reader) }).is_ok());
+        source.pulse.set_current(1);
+        let mut null = source.feed(1, 2, RATE_HZ).unwrap();
+        // Gains are where they belong once something was played.
+        null.fill(&mut [0.0; 960], None);
+        let tone: Vec<i16> = (0..4800).map(|n| if n / 2 % 100 < 50 { 8000 } else { -8000 }).collect();
+        encoder.push(1, &tone);
+        encoder.close(1);
+        for (sequence, (timestamp, marker, payload)) in packets.try_iter().enumerate() {
+            writer.push(sequence as u16, timestamp, marker, &payload).unwrap();
+        }
+        for _ in 0..400 {
+            null.fill(&mut [0.0; 960], None);
+        }
+        let held = board.master.meter.read(board.now_us()).hold_dbfs[0];
+        assert!(source.is_idle() && held > -20.0, "{held} dB");
+        source.pulse.set_current(2);
+        null.pass(Duration::from_secs(3600));
+        source.feed(2, 2, RATE_HZ).unwrap().fill(&mut [0.0; 960], None);
+        let held = board.master.meter.read(board.now_us()).hold_dbfs[0];
+        assert_eq!(held, f32::NEG_INFINITY, "an hour ago");
+    }
 
     #[test]
     fn stereo_on_other_numbers_of_channels() {

@@ -274,14 +274,22 @@ impl SoundSystem {
         let _ = self.orders.send(Message::Choose(output));
     }
 
+    /// Whether that is what [`SoundStatus::trouble`] says now: for those who look often, since nothing is copied.
+    #[must_use]
+    pub fn is_trouble(&self, line: Option<&str>) -> bool {
+        self.shown.lock().status.trouble() == line
+    }
+
     /// The output's state.
     #[must_use]
     pub fn status(&self) -> SoundStatus {
         let pulse = &self.source.pulse;
+        let shown = self.shown.lock();
         SoundStatus {
             callback_frames: Some(pulse.frames()).filter(|&frames| frames > 0),
             output_latency_ms: pulse.latency_ms(),
-            ..self.shown.lock().status.clone()
+            hanging: shown.hanging(),
+            ..shown.status.clone()
         }
     }
 }

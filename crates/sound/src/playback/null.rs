@@ -24,7 +24,7 @@ pub(super) fn start(source: &Source, number: u64) -> Result<(), String> {
             if source.is_idle() {
                 let slept = Instant::now();
                 // Rung by a packet, by a change of instances and by a change of outputs.
-                source.bell.sleep(|| !source.is_idle() || !source.pulse.is_current(number));
+                source.bell.sleep(|| !source.pulse.is_current(number) || !source.is_idle());
                 feed.pass(slept.elapsed());
                 due = Instant::now();
                 continue;

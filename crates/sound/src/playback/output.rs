@@ -6,64 +6,31 @@
 //! them together.
 
 mod count;
+mod shown;
+mod stand_in;
+mod timings;
 mod worker;
 
 use super::backend::{Backend, CALLBACK_FRAMES, MOST_CALLBACK_FRAMES, Opened, Order};
 use super::feed::Source;
 use super::wake::Waker;
-use super::{DeviceInfo, Output, SoundStatus, null};
+use super::{Output, SoundStatus, null};
 use count::Count;
 use parking_lot::Mutex;
+use stand_in::StandIn;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::{Duration, Instant};
 use worker::{Closing, Job, Worker};
 
+pub(super) use shown::Shown;
+pub(super) use timings::Timings;
 pub(super) use worker::Answer;
 
 /// Output number that never plays: everything stopped.
 const NO_OUTPUT: u64 = u64::MAX;
 /// Worker threads given up at the same time; with more, a choice of device waits for one of them.
 const MAX_ABANDONED: usize = 4;
-/// Times of the supervision.
-#[derive(Clone, Copy)]
-pub(super) struct Timings {
-    /// First pause before opening is tried again; doubles up to `retry_max`.
-    pub(super) retry_min: Duration,
-    pub(super) retry_max: Duration,
-    /// A callback that did not come for so long has stopped.
-    pub(super) watchdog: Duration,
-    /// The same while a stream starts: PulseAudio's second callback after a long rest takes up to 2 s.
-    pub(super) start_watchdog: Duration,
-    /// How often the default and the chosen device are looked for: cpal does not tell of a change on PulseAudio.
-    pub(super) follow: Duration,
-    /// Over how long frames are counted against the clock.
-    pub(super) count: Duration,
-    /// A call to the system that takes longer is called hung.
-    pub(super) hung: Duration,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Self {
-            retry_min: Duration::from_millis(500),
-            retry_max: Duration::from_secs(2),
-            watchdog: Duration::from_secs(1),
-            start_watchdog: Duration::from_secs(3),
-            follow: Duration::from_secs(3),
-            count: Duration::from_secs(5),
-            hung: Duration::from_secs(4),
-        }
-    }
-}
-
-/// What the window may read.
-#[derive(Default)]
-pub(super) struct Shown {
-    pub(super) status: SoundStatus,
-    pub(super) devices: Vec<DeviceInfo>,
-}
 
 /// Orders from the window, and answers.
 pub(super) enum Message {
@@ -94,8 +61,8 @@ pub(super) struct Supervisor {
     inbox: Receiver<Message>,
     outbox: Sender<Message>,
     output: Output,
-    /// The chosen device cannot be had, for this reason: the default one stands in for it.
-    stands_in: Option<String>,
+    /// The default device, where the chosen one cannot be had.
+    stand_in: StandIn,
     /// Size of a callback that is asked for.
     frames: u32,
     phase: Phase,
@@ -104,7 +71,6 @@ pub(super) struct Supervisor {
     list_at: Option<Instant>,
     worker: Option<Worker>,
     workers_started: u64,
-    abandoned: Vec<thread::JoinHandle<()>>,
     closing: Closing,
 }
 
@@ -112,9 +78,11 @@ enum Phase {
     /// Nothing is to be opened: the null output is the choice.
     Null,
     Opening {
-        number: u64,
+        /// Number of the first try; another worker may have begun a later one, since this one hangs. Whichever opens
+        /// first plays.
+        first: u64,
+        /// When the last one began.
         since: Instant,
-        told: bool,
     },
     Waiting {
         until: Instant,
@@ -142,6 +110,7 @@ impl Supervisor {
         output: Output,
     ) -> (Self, Sender<Message>) {
         let (outbox, inbox) = mpsc::channel();
+        let closing = shown.lock().closing.clone();
         let supervisor = Self {
             source,
             waker,
@@ -151,7 +120,7 @@ impl Supervisor {
             inbox,
             outbox: outbox.clone(),
             output,
-            stands_in: None,
+            stand_in: StandIn::default(),
             frames: CALLBACK_FRAMES,
             phase: Phase::Null,
             next_number: 1,
@@ -159,8 +128,7 @@ impl Supervisor {
             list_at: None,
             worker: None,
             workers_started: 0,
-            abandoned: Vec::new(),
-            closing: Closing::default(),
+            closing,
         };
         (supervisor, outbox)
     }
@@ -187,7 +155,7 @@ impl Supervisor {
     /// When there is something to look at without a message.
     fn deadline(&self) -> Option<Instant> {
         let phase = match &self.phase {
-            Phase::Null | Phase::Opening { told: true, .. } => None,
+            Phase::Null => None,
             Phase::Opening { since, .. } => Some(*since + self.timings.hung),
             Phase::Waiting { until } => Some(*until),
             Phase::Playing(playing) => {
@@ -214,6 +182,7 @@ impl Supervisor {
                 if output != self.output {
                     self.output = output;
                     self.frames = CALLBACK_FRAMES;
+                    self.stand_in.forget();
                     self.drop_stream();
                     self.play_null();
                     self.retry = self.timings.retry_min;
@@ -258,11 +227,15 @@ impl Supervisor {
                     Output::Default if seen.default.is_some_and(|id| id != playing.opened.id) => {
                         self.lost("the default device changed");
                     }
-                    Output::Device(_) if self.stands_in.is_some() && seen.present == Some(true) => {
-                        self.lost("the chosen device is there again");
-                    }
-                    Output::Device(_) if self.stands_in.is_none() && seen.present == Some(false) => {
-                        self.lost("the chosen device is gone");
+                    Output::Device(_) => {
+                        let Some(present) = seen.present else { return };
+                        if !self.stand_in.is_needed() {
+                            if !present {
+                                self.lost("the chosen device is gone");
+                            }
+                        } else if self.stand_in.is_due(present, Instant::now(), self.timings.follow) {
+                            self.lost("the chosen device is there");
+                        }
                     }
                     _ => {}
                 }
@@ -284,10 +257,14 @@ impl Supervisor {
         }
         match &mut self.phase {
             Phase::Null => {}
-            Phase::Opening { since, told, .. } => {
-                if !*told && since.elapsed() >= self.timings.hung {
-                    *told = true;
+            Phase::Opening { since, .. } => {
+                if since.elapsed() >= self.timings.hung {
+                    *since = now;
                     self.tell_none("the sound server does not answer");
+                    // What hangs may never return, though a new call would: its server was replaced by another.
+                    if self.give_up_worker() {
+                        self.try_open();
+                    }
                 }
             }
             Phase::Waiting { until } => {
@@ -338,7 +315,7 @@ impl Supervisor {
         }
         let secs = self.timings.count.as_secs_f64();
         let left_out = || format!("the sound server left out {missing_ms} ms of the last {secs:.0} s");
-        let stands_in = self.stands_in.as_ref().map(|reason| stand_in_note(reason, &playing.opened.name));
+        let stands_in = self.stand_in.note(&playing.opened.name);
         let note = if missing_ms > 0 { Some(left_out()) } else { stands_in };
         if shown.status.note != note {
             if let Some(note) = &note {
@@ -352,7 +329,7 @@ impl Supervisor {
 
     /// Opens what is chosen.
     fn begin(&mut self) {
-        self.stands_in = None;
+        self.stand_in.pause();
         if self.output == Output::Null {
             self.phase = Phase::Null;
             self.tell(SoundStatus {
@@ -362,24 +339,35 @@ impl Supervisor {
             });
             return;
         }
-        self.open(self.output.clone());
+        self.open();
     }
 
-    fn open(&mut self, output: Output) {
+    /// Opens what is chosen, or the default device in its place.
+    fn open(&mut self) {
+        self.phase = Phase::Opening { first: self.next_number + 1, since: Instant::now() };
+        self.try_open();
+    }
+
+    fn try_open(&mut self) {
         let number = self.number();
-        self.phase = Phase::Opening { number, since: Instant::now(), told: false };
+        let output = if self.stand_in.is_needed() { Output::Default } else { self.output.clone() };
         self.ask(Job::Open { order: Order { output, frames: self.frames }, number });
     }
 
     fn take_opened(&mut self, number: u64, result: Result<Opened, String>) {
-        let wanted = matches!(&self.phase, Phase::Opening { number: wanted, .. } if *wanted == number);
+        let wanted = matches!(&self.phase, Phase::Opening { first, .. } if *first <= number);
         match result {
             Ok(opened) if wanted => {
                 self.source.pulse.set_current(number);
+                if self.stand_in.is_needed() {
+                    self.stand_in.plays(Instant::now());
+                } else {
+                    self.stand_in.forget();
+                }
                 self.tell(SoundStatus {
                     playing: true,
                     line: format!("{}, {} Hz", opened.name, opened.rate_hz),
-                    note: self.stands_in.as_ref().map(|reason| stand_in_note(reason, &opened.name)),
+                    note: self.stand_in.note(&opened.name),
                     device: Some(opened.name.clone()),
                     rate_hz: Some(opened.rate_hz),
                     ..SoundStatus::default()
@@ -392,12 +380,12 @@ impl Supervisor {
             }
             Ok(too_late) => self.closing.close(too_late),
             Err(reason) if wanted => {
-                if matches!(self.output, Output::Device(_)) && self.stands_in.is_none() {
-                    self.stands_in = Some(reason);
-                    self.open(Output::Default);
+                if matches!(self.output, Output::Device(_)) && !self.stand_in.is_needed() {
+                    self.stand_in.begin(reason);
+                    self.open();
                     return;
                 }
-                let reason = self.stands_in.take().unwrap_or(reason);
+                let reason = self.stand_in.pause().unwrap_or(reason);
                 self.tell_none(&reason);
                 self.phase = Phase::Waiting { until: Instant::now() + self.retry };
                 self.retry = (self.retry * 2).min(self.timings.retry_max);
@@ -441,12 +429,7 @@ impl Supervisor {
     fn tell(&self, status: SoundStatus) {
         let mut shown = self.shown.lock();
         let before = &shown.status;
-        let status = SoundStatus {
-            reopened: before.reopened,
-            missed_ms: before.missed_ms,
-            hanging: self.closing.count() + self.abandoned.len() as u32,
-            ..status
-        };
+        let status = SoundStatus { reopened: before.reopened, missed_ms: before.missed_ms, ..status };
         if before.line != status.line || before.note != status.note {
             match &status.note {
                 None if status.playing => tracing::info!("sound: {}", status.line),
@@ -466,13 +449,20 @@ impl Supervisor {
         }
     }
 
+    /// Lets the worker go if its call hangs, unless too many hang already. Returns whether there is none now.
+    fn give_up_worker(&mut self) -> bool {
+        let hangs = |w: &Worker| w.busy_since.is_some_and(|since| since.elapsed() >= self.timings.hung);
+        let abandoned = &mut self.shown.lock().abandoned;
+        abandoned.retain(|handle| !handle.is_finished());
+        if self.worker.as_ref().is_some_and(hangs) && abandoned.len() < MAX_ABANDONED {
+            abandoned.extend(self.worker.take().map(|w| w.handle));
+        }
+        self.worker.is_none()
+    }
+
     /// Gives a job to the worker; to a new one when it hangs.
     fn ask(&mut self, job: Job) {
-        let hangs = |w: &Worker| w.busy_since.is_some_and(|since| since.elapsed() >= self.timings.hung);
-        self.abandoned.retain(|handle| !handle.is_finished());
-        if self.worker.as_ref().is_some_and(hangs) && self.abandoned.len() < MAX_ABANDONED {
-            self.abandoned.extend(self.worker.take().map(|w| w.handle));
-        }
+        self.give_up_worker();
         if self.worker.is_none() {
             self.workers_started += 1;
             let backend = (self.make_backend)();
@@ -488,10 +478,6 @@ impl Supervisor {
             let _ = worker.jobs.send(job);
         }
     }
-}
-
-fn stand_in_note(reason: &str, name: &str) -> String {
-    format!("{reason}: playing on {name}")
 }
 
 #[cfg(test)]

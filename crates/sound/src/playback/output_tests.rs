@@ -1,11 +1,12 @@
 use super::super::backend::{OnEnd, Seen};
 use super::super::mixer::mixer;
-use super::super::{SoundConfig, SoundSystem};
+use super::super::{DeviceInfo, SoundConfig, SoundSystem};
 use super::*;
 use crate::packet_ring;
 use loco_model::InstanceId;
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::thread;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -21,10 +22,15 @@ struct StageState {
     hangs: std::sync::Mutex<bool>,
     goes_on: Condvar,
     opens: AtomicU32,
+    /// So many of the first openings do not return.
+    stuck: AtomicU32,
     default: Mutex<String>,
     on_end: Mutex<Option<OnEnd>>,
     /// Devices that are not there.
     missing: Mutex<Vec<String>>,
+    /// A device that is there and cannot be opened, and when that was tried.
+    broken: Mutex<String>,
+    tried_at: Mutex<Vec<Instant>>,
     /// Size of callback that was asked for last.
     frames: AtomicU32,
     /// Every so many callbacks one is left out; 0: none.
@@ -47,7 +53,7 @@ impl Drop for FakeStream {
     fn drop(&mut self) {
         self.stopped.store(true, SeqCst);
         while self.stage.drop_hangs.load(SeqCst) {
-            thread::park();
+            thread::sleep(Duration::from_millis(5));
         }
         self.stage.dropped.fetch_add(1, SeqCst);
     }
@@ -56,7 +62,10 @@ impl Drop for FakeStream {
 impl Backend for Stage {
     fn open(&mut self, order: &Order, source: &Source, number: u64, on_end: OnEnd) -> Result<Opened, String> {
         self.0.frames.store(order.frames, SeqCst);
-        self.0.opens.fetch_add(1, SeqCst);
+        let count = self.0.opens.fetch_add(1, SeqCst) + 1;
+        while self.0.stuck.load(SeqCst) >= count {
+            thread::sleep(Duration::from_millis(5));
+        }
         let mut hangs = self.0.hangs.lock().unwrap();
         while *hangs {
             hangs = self.0.goes_on.wait(hangs).unwrap();
@@ -67,6 +76,10 @@ impl Backend for Stage {
         }
         let id = match &order.output {
             Output::Device(id) if self.0.missing.lock().contains(id) => return Err(format!("no device {id}")),
+            Output::Device(id) if *self.0.broken.lock() == *id => {
+                self.0.tried_at.lock().push(Instant::now());
+                return Err(format!("{id} is busy"));
+            }
             Output::Device(id) => id.clone(),
             _ => self.0.default.lock().clone(),
         };
@@ -219,13 +232,55 @@ fn another_device_can_be_chosen_while_one_hangs() {
     stage.set_hang(true);
     let system = stage.start(Output::Device("fake:stuck".into()));
     until("told", || system.status().line.contains("does not answer"));
+    until("a second worker", || stage.0.opens.load(SeqCst) == 2);
     system.set_device(Output::Null);
     until("null", || system.status().playing);
     system.set_device(Output::Device("fake:c".into()));
-    until("a second worker", || stage.0.opens.load(SeqCst) == 2);
+    until("a third worker", || stage.0.opens.load(SeqCst) == 3);
     stage.set_hang(false);
     until("playing", || system.status().device.as_deref() == Some("fake:c (fake)"));
+    until("the late ones are dropped", || stage.0.dropped.load(SeqCst) == stage.0.opens.load(SeqCst) - 1);
+}
+
+#[test]
+fn a_call_that_never_returns_does_not_keep_the_next_one_away() {
+    let stage = Stage::new();
+    stage.0.stuck.store(1, SeqCst);
+    let system = stage.start(Output::Default);
+    until("playing", || system.status().playing);
+    assert_eq!((stage.0.opens.load(SeqCst), system.status().hanging), (2, 1));
+    // What comes back after all is closed, and hangs no longer.
+    stage.0.stuck.store(0, SeqCst);
     until("the late one is dropped", || stage.0.dropped.load(SeqCst) == 1);
+    until("nothing hangs", || system.status().hanging == 0);
+    assert!(system.status().playing);
+}
+
+#[test]
+fn an_opening_that_takes_longer_than_a_hang_is_taken_all_the_same() {
+    let stage = Stage::new();
+    stage.0.stuck.store(2, SeqCst);
+    let system = stage.start(Output::Default);
+    until("a second worker", || stage.0.opens.load(SeqCst) == 2);
+    stage.0.stuck.store(0, SeqCst);
+    until("playing", || system.status().playing);
+    until("the other is dropped", || stage.0.dropped.load(SeqCst) == stage.0.opens.load(SeqCst) - 1);
+}
+
+#[test]
+fn a_chosen_device_that_is_there_and_cannot_be_opened_is_tried_more_and_more_seldom() {
+    let stage = Stage::new();
+    "fake:headset".clone_into(&mut stage.0.broken.lock());
+    let system = stage.start(Output::Device("fake:headset".into()));
+    until("four tries", || stage.0.tried_at.lock().len() >= 4);
+    let tried_at = stage.0.tried_at.lock().clone();
+    let pauses: Vec<_> = tried_at.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    for (pause, least) in pauses.iter().zip([100, 200, 400]) {
+        assert!(*pause >= least, "{pauses:?}: every try interrupts the sound");
+    }
+    until("standing in", || system.status().trouble() == Some("fake:headset is busy: playing on fake:a (fake)"));
+    stage.0.broken.lock().clear();
+    until("it can be had", || system.status().device.as_deref() == Some("fake:headset (fake)"));
 }
 
 #[test]
@@ -268,6 +323,8 @@ fn a_drop_that_never_returns_is_survived_and_counted() {
     on_end("unplugged".into());
     until("opened again", || stage.0.opens.load(SeqCst) == 2 && system.status().playing);
     assert_eq!((system.status().hanging, stage.0.dropped.load(SeqCst)), (1, 0));
+    stage.0.drop_hangs.store(false, SeqCst);
+    until("nothing hangs", || system.status().hanging == 0);
 }
 
 #[test]

@@ -84,6 +84,10 @@ impl App {
     fn set_tile(&mut self, host: &mut dyn Host, instance: Instance) {
         let id = instance.id;
         if self.wall.set(instance, self.connector.as_ref(), &self.sound, &self.post) {
+            // What was held in the session before ended with it, whatever the state of the new one.
+            let mut actions = Vec::new();
+            self.router.session_changed(id, false, &mut actions);
+            self.act(host, actions);
             self.session_changed(host, id);
         }
     }

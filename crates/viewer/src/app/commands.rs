@@ -117,6 +117,10 @@ impl App {
                 self.wall.set_fader(tile, fader, &self.sound);
             }
             Order::Solo { tile, solo } => {
+                if solo {
+                    // One that is away must not silence the others.
+                    self.known(tile)?;
+                }
                 let fader = Fader { solo, ..self.wall.fader(tile) };
                 self.wall.set_fader(tile, fader, &self.sound);
             }

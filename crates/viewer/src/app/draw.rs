@@ -139,8 +139,7 @@ impl App {
             }
         }
         if self.dirty.ground {
-            let model = self.model();
-            self.lay_ground(&model);
+            self.lay_ground();
         }
         self.pacer.drew(now);
         self.submit(now);
@@ -259,6 +258,9 @@ impl App {
         crate::hud::install(&self.hud);
         self.pacer = pacer(&self.gpu, host.refresh_hz());
         self.in_flight = false;
+        // What was on its way is never done.
+        self.drawn.clear();
+        self.flashes.clear();
         self.dirty = super::Dirty { layout: true, hud: true, ground: true, shown: true };
         self.toast("The graphics device was lost; drawing goes on".to_owned());
         Ok(())

@@ -58,16 +58,16 @@ impl App {
     pub(super) fn sound_changed(&mut self) {
         self.dirty.ground = true;
         self.dirty.hud |= self.hud.any_popup_open();
-        let ids: Vec<InstanceId> =
-            self.wall.iter().filter(|(_, tile)| tile.marker.is_there()).map(|(id, _)| id).collect();
-        for id in ids {
-            self.pair(id);
+        for id in InstanceId::all() {
+            if self.wall.tile(id).is_some_and(|tile| tile.marker.is_there()) {
+                self.pair(id);
+            }
+        }
+        if self.sound.is_trouble(self.sound_trouble.as_deref()) {
+            return;
         }
         let status = self.sound.status();
         let trouble = status.trouble().map(str::to_owned);
-        if trouble == self.sound_trouble {
-            return;
-        }
         self.dirty.hud = true;
         // What is wrong stays in the bar; only that it began and that it ended is announced.
         match (&self.sound_trouble, &trouble) {

@@ -1,10 +1,11 @@
 //! From what is known to what is seen: layout, styles, the HUD's model.
 
 use super::{App, Tile};
-use crate::hud::{Holder, HudModel, TileModel, ground};
+use crate::hud::ground::{self, Ground};
+use crate::hud::{Holder, HudModel, TileModel};
 use crate::render::PictureStyle;
 use crate::scene::layout::{Layout, LayoutInput, View};
-use crate::scene::plate::{self, is_shown_live};
+use crate::scene::plate::{self, Plate, is_shown_live};
 use crate::statistics::{Sheet, TileNumbers, Trace, WallNumbers, tile_sheet, wall_sheet};
 use loco_model::{InstanceId, Size};
 use std::time::{Duration, Instant};
@@ -55,22 +56,32 @@ impl App {
         }
     }
 
-    /// Hands grounds, outlines and meters to the renderer.
-    pub(super) fn lay_ground(&mut self, model: &HudModel) {
-        let (under, over) = ground::grounds(model, |id| self.sound.levels(id), self.scale);
-        self.renderer.set_quads(&self.gpu, &under, &over);
+    /// Hands grounds, outlines and meters to the renderer: as often as a meter moves, so out of lists that are kept.
+    pub(super) fn lay_ground(&mut self) {
+        let ground = Ground {
+            layout: &self.layout,
+            focus: self.router.focus(),
+            edges: self.edges_until.is_some(),
+            scale: self.scale,
+        };
+        let (under, over) = &mut self.quads;
+        ground::grounds(&ground, |id| self.sound.levels(id), under, over);
+        self.renderer.set_quads(&self.gpu, under, over);
         self.dirty.ground = false;
     }
 
     /// What the HUD shows now.
     pub(super) fn model(&self) -> HudModel {
-        let states = self.wall.iter().map(|(id, tile)| (id, tile.plate().state));
-        let tile_model = |(id, tile): (InstanceId, &Tile)| {
+        let plates: Vec<_> = self.wall.iter().map(|(_, tile)| tile.plate()).collect();
+        let states = plates.iter().map(|plate| (plate.id, plate.state));
+        let summary = plate::summary(&states.clone().map(|(_, state)| state));
+        let worst = plate::worst(states);
+        let tile_model = |((id, tile), plate): ((InstanceId, &Tile), Plate)| {
             let fader = self.wall.fader(id);
             let focused = self.router.focus() == Some(id);
             Some(TileModel {
                 place: *self.layout.place(id)?,
-                plate: tile.plate(),
+                plate,
                 focused,
                 captured: focused && self.router.captured(),
                 muted: fader.muted,
@@ -87,12 +98,12 @@ impl App {
         };
         HudModel {
             layout: self.layout.clone(),
-            tiles: self.wall.iter().filter_map(tile_model).collect(),
+            tiles: self.wall.iter().zip(plates).filter_map(tile_model).collect(),
             connection: self.connection.clone(),
             trouble: self.trouble.clone(),
             instances: self.wall.iter().count(),
-            summary: plate::summary(&states.clone().map(|(_, state)| state)),
-            worst: plate::worst(states),
+            summary,
+            worst,
             master: self.master.volume,
             master_muted: self.master.muted,
             devices: if self.devices_watched { self.sound.devices() } else { Vec::new() },

@@ -231,7 +231,6 @@ impl Wall {
             }
             None => sound.detach(id),
         }
-        tile.state = Some(opened.session.state());
         tile.session = Some((endpoints, opened.session));
         tile.pending = true;
         true
@@ -240,6 +239,7 @@ impl Wall {
     /// An instance is gone. Returns whether it was there.
     pub fn remove(&mut self, id: InstanceId, sound: &SoundSystem) -> bool {
         sound.detach(id);
+        sound.listen_for_clicks(id, false);
         // One that is away must not silence the others.
         self.faders[id.index()].solo = false;
         sound.set_solo(id, false);

@@ -1,17 +1,17 @@
 //! Grounds, outlines, chips and meters: rectangles without text, drawn without egui. Pure.
 
-use super::HudModel;
 use super::sound::level_colour;
 use crate::render::Quad;
-use crate::scene::layout::Place;
+use crate::scene::layout::{Layout, Place};
 use crate::sound::Levels;
+use loco_media::sound::meter::{ERROR_DBFS, FLOOR_DBFS, WARNING_DBFS};
 use loco_model::look::{self, DARK, Rgb};
 use loco_model::{InstanceId, Rect};
 
-/// What a meter shows: -60 dBFS and less is empty, 0 dBFS full. Warning from -20, error from -9 (OBS Studio's
-/// volume meter, defaults).
-const METER_RANGE_DB: (f32, f32) = (-60.0, 0.0);
-const METER_STEPS_DB: [(f32, Rgb); 3] = [(-20.0, DARK.live), (-9.0, DARK.degraded), (0.0, DARK.failed)];
+/// What a meter shows: -60 dBFS and less is empty, 0 dBFS full.
+const METER_RANGE_DB: (f32, f32) = (FLOOR_DBFS, 0.0);
+const METER_STEPS_DB: [(f32, Rgb); 3] =
+    [(WARNING_DBFS, DARK.live), (ERROR_DBFS, DARK.degraded), (METER_RANGE_DB.1, DARK.failed)];
 
 /// Side of a plate's number chip, in points.
 pub(super) const CHIP: f32 = 18.0;
@@ -21,32 +21,52 @@ pub(super) const CHIP_LEFT: f32 = 8.0;
 const RING: f32 = 3.0;
 const RADIUS: f32 = 6.0;
 
-/// Rectangles under the pictures, and over them.
-pub fn grounds(model: &HudModel, levels: impl Fn(InstanceId) -> Option<Levels>, scale: f32) -> (Vec<Quad>, Vec<Quad>) {
-    let size = model.layout.size;
-    let mut under = vec![Quad::filled(Rect::new(0, 0, size.width, size.height), DARK.background, 0.0)];
-    let mut over = Vec::new();
-    if model.layout.enlarged {
-        under[0].fill.0 = Rgb(0, 0, 0);
-        for tile in model.tiles.iter().filter(|_| model.edges) {
-            over.push(Quad { fill: (DARK.surface, 0.92), ..Quad::filled(tile.place.plate, DARK.surface, 0.0) });
-            chip_and_meter(&mut over, &tile.place, levels(tile.plate.id), scale);
+/// What grounds are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// Where everything lies.
+    pub layout: &'a Layout,
+    /// Gets the keyboard.
+    pub focus: Option<InstanceId>,
+    /// Enlarged: plate and bar are slid in.
+    pub edges: bool,
+    /// Physical pixels per point.
+    pub scale: f32,
+}
+
+/// Rectangles under the pictures, and over them, in the place of what the lists held.
+pub fn grounds(
+    ground: &Ground<'_>,
+    levels: impl Fn(InstanceId) -> Option<Levels>,
+    under: &mut Vec<Quad>,
+    over: &mut Vec<Quad>,
+) {
+    let Ground { layout, focus, edges, scale } = *ground;
+    under.clear();
+    over.clear();
+    let occupied = layout.places.iter().filter_map(|place| Some((place, place.id?)));
+    let behind = if layout.enlarged { Rgb(0, 0, 0) } else { DARK.background };
+    under.push(Quad::filled(Rect::new(0, 0, layout.size.width, layout.size.height), behind, 0.0));
+    if layout.enlarged {
+        for (place, id) in occupied.filter(|_| edges) {
+            over.push(Quad { fill: (DARK.surface, 0.92), ..Quad::filled(place.plate, DARK.surface, 0.0) });
+            chip_and_meter(over, place, levels(id), scale);
         }
-        return (under, over);
+        return;
     }
-    let bar = model.layout.bar;
+    let bar = layout.bar;
     under.push(Quad::filled(bar, DARK.surface, 0.0));
     let line = (scale.round() as u32).max(1);
     under.push(Quad::filled(Rect::new(0, bar.bottom().saturating_sub(line), bar.width, line), DARK.hairline, 0.0));
-    for tile in &model.tiles {
-        let place = &tile.place;
-        let ground = if tile.focused { mix(DARK.surface, DARK.accent, 0.12) } else { DARK.surface };
+    for (place, id) in occupied {
+        let focused = focus == Some(id);
+        let ground = if focused { mix(DARK.surface, DARK.accent, 0.12) } else { DARK.surface };
         under.push(Quad {
             line: DARK.hairline,
             line_width: line as f32,
             ..Quad::filled(place.tile, ground, RADIUS * scale)
         });
-        if tile.focused {
+        if focused {
             let ring = (RING * scale).round();
             let out = (ring as u32).saturating_sub(line);
             let around = Rect::new(
@@ -59,9 +79,8 @@ pub fn grounds(model: &HudModel, levels: impl Fn(InstanceId) -> Option<Levels>, 
             under.push(Quad { line: DARK.accent, line_width: ring, ..Quad::filled(around, ground, radius) });
         }
         under.push(Quad::filled(place.screen, Rgb(0, 0, 0), 0.0));
-        chip_and_meter(&mut under, place, levels(tile.plate.id), scale);
+        chip_and_meter(under, place, levels(id), scale);
     }
-    (under, over)
 }
 
 fn chip_and_meter(out: &mut Vec<Quad>, place: &Place, levels: Option<Levels>, scale: f32) {

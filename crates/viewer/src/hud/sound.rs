@@ -122,7 +122,9 @@ fn outputs(ui: &mut Ui, model: &HudModel, out: &mut Out) {
     if let Output::Device(id) = &model.output
         && !model.devices.iter().any(|device| device.id == *id)
     {
-        let _ = ui.radio(true, format!("{id} (not there)"));
+        // The list is empty until it was told for the first time.
+        let away = if model.devices.is_empty() { "" } else { " (not there)" };
+        let _ = ui.radio(true, format!("{id}{away}"));
     }
     if ui.radio(model.output == Output::Null, "None").clicked() {
         out.asks.push(Ask::SoundOutput(Output::Null));

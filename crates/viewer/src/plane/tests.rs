@@ -74,6 +74,7 @@ async fn stand(holder: Option<&'static str>) -> (String, mpsc::UnboundedReceiver
         .route("/api/instances/{id}/pause", post(|| async { StatusCode::NO_CONTENT }))
         .route("/api/instances/{id}/snapshots", get(snapshots))
         .route("/api/active", post(active))
+        .route("/api/evidence/{id}/{attempt}/{file}", get(|| async { "seen" }))
         .with_state(Stand { heard, known: Arc::default(), holder });
     (serve(router).await, hears)
 }
@@ -200,4 +201,22 @@ async fn orders_are_answered_with_what_came_of_them() {
     bench.plane.order(id(3), TileOrder::Resume);
     let Answer::Done { result: Err(why), .. } = next(&mut bench.answers).await else { panic!("there is no such path") };
     assert!(why.contains("404"), "{why}");
+}
+
+#[tokio::test]
+async fn a_folder_that_takes_no_evidence_is_not_the_control_planes_fault() {
+    let (api, _hears) = stand(None).await;
+    let mut bench = plane(api);
+    let kept = tempfile::tempdir().expect("folder");
+    let mut saved = async |attempt: &str, folder: &std::path::Path| {
+        bench.plane.order(id(3), TileOrder::Evidence { attempt: attempt.to_owned(), folder: folder.to_owned() });
+        let Answer::Done { result, .. } = next(&mut bench.answers).await else { panic!("another answer") };
+        result
+    };
+    let files = EVIDENCE.map(|file| kept.path().join(format!("instance-3-a-1-{file}")));
+    assert_eq!(saved("a-1", kept.path()).await, Ok(Gain::Files(files.to_vec())));
+    for (attempt, folder, part) in [("a-1", "/nonexistent", "/nonexistent/instance-3-a-1"), ("../a", "/tmp", "../a")] {
+        let why = saved(attempt, folder.as_ref()).await.expect_err("nothing was saved");
+        assert!(why.contains(part) && !why.contains("control plane"), "{why}");
+    }
 }

@@ -51,6 +51,8 @@ pub(super) struct PendingRead {
 /// One drawing that was handed to the device.
 pub(super) struct Submitted {
     pub(super) device: wgpu::Device,
+    /// Held until all is read: a device whose queue is let go meanwhile maps nothing, and says that it is done.
+    pub(super) queue: wgpu::Queue,
     pub(super) index: wgpu::SubmissionIndex,
     pub(super) drawing: u64,
     pub(super) since: Instant,
@@ -124,6 +126,7 @@ impl Submitted {
         for read in self.reads {
             read.deliver(self.drawing);
         }
+        drop(self.queue);
         finished
     }
 }
@@ -146,5 +149,49 @@ impl PendingRead {
         }
         let (width, height) = (self.rect.width, self.rect.height);
         (self.deliver)(ReadBack { width, height, rgb, at_us: loco_media::clock::now_us(), drawing });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::gpu::Gpu;
+    use loco_model::Size;
+
+    const WINDOWS: usize = 40;
+    const DRAWINGS: u64 = 3;
+
+    /// The window may close at any moment while drawings are under way.
+    #[test]
+    fn everything_is_read_back_though_the_device_is_let_go() {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        for window in 0..WINDOWS {
+            let gpu = Gpu::new(&instance, None, Size { width: 64, height: 64 }, || {}).unwrap();
+            let (finished, all_finished) = mpsc::channel();
+            let completion = Completion::start(move |work| finished.send(work.drawing).unwrap()).unwrap();
+            let (delivered, all_delivered) = mpsc::channel();
+            for drawing in 0..DRAWINGS {
+                let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: None,
+                    size: 1 << 20,
+                    usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                    mapped_at_creation: false,
+                });
+                gpu.queue.write_buffer(&buffer, 0, &[drawing as u8; 1 << 20]);
+                let index = gpu.queue.submit([]);
+                let delivered = delivered.clone();
+                let deliver: Deliver =
+                    Box::new(move |read: ReadBack| delivered.send((read.drawing, read.rgb[0])).unwrap());
+                let rect = Rect { x: 0, y: 0, width: 4, height: 4 };
+                let read = PendingRead { buffer, rect, row_bytes: 256, swap_red_and_blue: false, deliver };
+                let (device, queue, since) = (gpu.device.clone(), gpu.queue.clone(), Instant::now());
+                completion.hand(Submitted { device, queue, index, drawing, since, put: None, reads: vec![read] });
+            }
+            drop(gpu);
+            for drawing in 0..DRAWINGS {
+                assert_eq!(all_finished.recv_timeout(2 * LONGEST_WAIT).unwrap(), drawing);
+                assert_eq!(all_delivered.try_recv(), Ok((drawing, drawing as u8)), "drawing {drawing} of {window}");
+            }
+        }
     }
 }

@@ -336,7 +336,8 @@ impl Renderer {
         self.hud.finish();
         self.drawings += 1;
         let drawing = self.drawings;
-        completion.hand(Submitted { device: gpu.device.clone(), index, drawing, since, put, reads });
+        let (device, queue) = (gpu.device.clone(), gpu.queue.clone());
+        completion.hand(Submitted { device, queue, index, drawing, since, put, reads });
         Drawing { number: drawing, shown, record: since.elapsed(), pixels }
     }
 

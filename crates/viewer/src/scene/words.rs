@@ -120,6 +120,7 @@ pub fn attempt(name: &str, attempt: &Attempt) -> (News, String) {
             let limit = format!("{name} is not repaired: the hour's {MAX_ATTEMPTS} attempts are used up");
             (News::Bad, format!("{limit}{why}"))
         }
+        Outcome::Yielded => (News::Busy, format!("{name} is left to others{detail}")),
     }
 }
 

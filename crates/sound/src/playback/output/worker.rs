@@ -89,6 +89,8 @@ impl Closing {
             closing.fetch_sub(1, SeqCst);
         };
         if let Err(error) = thread::Builder::new().name("loco-sound-drop".into()).spawn(close) {
+            // It was dropped here instead, with what was to be run.
+            self.0.fetch_sub(1, SeqCst);
             tracing::error!(%error, "no thread to close the sound device");
         }
     }
