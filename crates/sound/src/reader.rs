@@ -180,6 +180,11 @@ impl Reader {
         while self.pcm.len() < need && stop.is_none() {
             stop = self.pull();
         }
+        if stop == Some(Stop::Underrun) {
+            // Of what is made up only so much is heard: that has to fade.
+            let heard = self.pcm.len().min(need);
+            ramp_down(&mut self.pcm[heard.saturating_sub(self.packet_frames * CHANNELS)..heard]);
+        }
         if self.pcm.len() < need {
             self.pcm.resize(need, 0.0);
         }
@@ -212,6 +217,8 @@ impl Reader {
                 self.phase = Phase::SILENT;
                 self.pcm.clear();
                 self.packet_frames = PACKET_FRAMES;
+                self.stats.0.playing.store(false, Relaxed);
+                set(&self.stats.0.drift_ppm, 0.0);
             }
             if !self.waiting.put(packet) {
                 count(&self.stats.0.packets_stale);
@@ -322,10 +329,8 @@ impl Reader {
         }
         let late = 1 + if let Phase::Playing { late } = self.phase { late } else { 0 };
         self.steering.saw_late(late, f64::from(late) * milliseconds(self.packet_frames));
-        let begin = self.pcm.len();
         self.conceal(self.packet_frames);
         if late > MAX_LATE {
-            ramp_down(&mut self.pcm[begin..]);
             return Some(Stop::Underrun);
         }
         self.phase = Phase::Playing { late };

@@ -288,6 +288,24 @@ fn a_way_that_breaks_in_the_middle_of_sound_is_one_underrun_and_fades() {
 }
 
 #[test]
+fn an_underrun_fades_whatever_the_callbacks_length() {
+    for frames in [160, 256, 333, 441] {
+        let (mut writer, mut reader) = packet_ring().unwrap();
+        let mut agent = Agent::new();
+        let (mut heard, mut out) = (Vec::new(), vec![0.0; frames * 2]);
+        give(&mut writer, &agent.tone(24_000));
+        for _ in 0..48_000 / frames {
+            reader.fill(&mut out);
+            heard.extend(out.iter().step_by(2).copied());
+        }
+        assert_eq!(reader.stats().read().underruns, 1);
+        assert!(roughest(&heard) < 0.03, "callbacks of {frames}: {}", roughest(&heard));
+        let last = heard.iter().rposition(|sample| *sample != 0.0).unwrap();
+        assert!(heard[last].abs() < 0.002, "callbacks of {frames}: it ends at {}", heard[last]);
+    }
+}
+
+#[test]
 fn the_end_is_known_even_when_its_packet_is_lost() {
     let (mut writer, mut reader) = packet_ring().unwrap();
     let mut agent = Agent::new();

@@ -17,6 +17,8 @@ pub(super) const MAX_PART_FRAMES: usize = 1024;
 const RAMP_SECS: f32 = 0.05;
 /// Attach and detach commands that may wait for the callback.
 const COMMANDS: usize = 64;
+/// What a momentary loudness is taken over: 400 ms (EBU Tech 3341).
+const MOMENTARY_FRAMES: usize = RATE_HZ as usize * 2 / 5;
 /// Meters are drawn at most so often.
 const WAKE_SECS: f32 = 1.0 / 30.0;
 /// A meter that moved by less is not drawn anew.
@@ -57,6 +59,8 @@ pub(super) struct Mixer {
     master: Output,
     scratch: Box<[f32]>,
     since_wake_secs: f32,
+    /// Something moved since the window was woken.
+    moved: bool,
 }
 
 struct Channel {
@@ -96,6 +100,7 @@ pub(super) fn mixer(board: Arc<Board>, waker: Arc<Waker>) -> Result<(Desk, Mixer
         master: Output::new()?,
         scratch: vec![0.0; MAX_PART_FRAMES * CHANNELS].into_boxed_slice(),
         since_wake_secs: 0.0,
+        moved: false,
     };
     Ok((Desk { commands: commands_in, retired: retired_out, bell }, mixer))
 }
@@ -106,7 +111,11 @@ impl Mixer {
     /// Overwrites `out` (interleaved stereo, 48 kHz) with what begins `offset` frames after `moment`.
     pub(super) fn fill(&mut self, out: &mut [f32], moment: Moment, offset: usize) {
         while let Ok(Command { id, reader }) = self.commands.pop() {
-            if let Some(old) = std::mem::replace(&mut self.channels[id.index()].reader, reader) {
+            let channel = &mut self.channels[id.index()];
+            // Another one's levels and clicks are not this one's.
+            channel.output.forget();
+            channel.ear = Ear::default();
+            if let Some(old) = std::mem::replace(&mut channel.reader, reader) {
                 // Full only if the desk has not been looked after for a hundred changes; then it is freed here.
                 drop(self.retired.push(old));
             }
@@ -200,8 +209,9 @@ impl Mixer {
             }
         }
         self.since_wake_secs += secs;
-        if moved && self.since_wake_secs >= WAKE_SECS {
-            self.since_wake_secs = 0.0;
+        self.moved |= moved;
+        if self.moved && self.since_wake_secs >= WAKE_SECS {
+            (self.since_wake_secs, self.moved) = (0.0, false);
             for output in self.channels.iter_mut().map(|c| &mut c.output).chain([&mut self.master]) {
                 output.drawn = Some(output.meter.reading());
             }
@@ -215,6 +225,13 @@ impl Mixer {
 impl Output {
     fn new() -> Result<Self, SoundError> {
         Ok(Self { gains: [0.0; CHANNELS], meter: Meter::default(), loudness: Loudness::new()?, drawn: None })
+    }
+
+    /// What follows is another source's.
+    fn forget(&mut self) {
+        self.meter.reset();
+        self.loudness.add_silence(MOMENTARY_FRAMES);
+        self.drawn = None;
     }
 
     /// Applies the gains to `block`, measures it, publishes; whether the meter has something new to draw.

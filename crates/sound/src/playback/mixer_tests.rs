@@ -349,6 +349,19 @@ fn a_replaced_or_detached_reader_is_given_back() {
 }
 
 #[test]
+fn a_source_that_takes_anothers_place_begins_without_its_levels() {
+    let mut wall = Wall::new(&[440.0]);
+    wall.play(0.5);
+    assert!(wall.meter(0).hold_dbfs[0] > -20.0);
+    let (_guest, reader) = Guest::new(1000.0);
+    assert!(wall.desk.commands.push(Command { id: id(0), reader: Some(reader) }).is_ok());
+    wall.play(0.05);
+    let held = wall.meter(0).hold_dbfs[0];
+    assert!(held <= FLOOR_DBFS, "{held} dBFS of another source are held");
+    assert_eq!(wall.board.strips[0].meter.loudness(wall.board.now_us()), f32::NEG_INFINITY);
+}
+
+#[test]
 fn the_window_is_woken_for_what_moves_and_left_alone_otherwise() {
     let mut wall = Wall::new(&[440.0]);
     wall.play(0.5);
