@@ -21,8 +21,9 @@ const LEAST_PACKET_FRAMES: usize = 120;
 const START_MS: f64 = 24.0;
 /// If that much does not come, what is there is played after this many times its length.
 const START_WAIT: f64 = 2.0;
-/// More than this above the spare is thrown away, down to the start level: a callback that was not called for a while.
-const TOO_MUCH_MS: f64 = 60.0;
+/// More than this above the spare is thrown away, down to the start level: a callback that was not called for a while. Less
+/// is played a little faster until it is gone, so that a sound server that left out a moment costs no second interruption.
+const TOO_MUCH_MS: f64 = 150.0;
 /// What may be there beyond that in the middle of sound, before its beginning is left out.
 const SURPLUS_MS: f64 = 20.0;
 /// Late packets concealed in a row before playing stops: 40 ms of ours, in which Opus lets fade what it makes up.

@@ -398,6 +398,24 @@ fn a_callback_that_was_not_called_skips_to_the_present() {
 }
 
 #[test]
+fn what_the_sound_server_left_out_is_caught_up_with_unheard() {
+    let (mut writer, mut reader) = packet_ring().unwrap();
+    let mut agent = Agent::new();
+    let mut heard = Vec::new();
+    for n in 0..6000 {
+        give(&mut writer, &agent.tone(480));
+        // 110 ms that are never asked for.
+        if !(100..111).contains(&n) {
+            heard.extend(play(&mut reader, 0.01));
+        }
+    }
+    let stats = reader.stats().read();
+    assert_eq!((stats.skips, stats.underruns, stats.stretches), (0, 0, 1), "{stats:?}");
+    assert!(stats.buffer_ms < 35.0, "{stats:?}");
+    assert!(roughest(&heard) < 0.03, "{}", roughest(&heard));
+}
+
+#[test]
 fn a_new_session_has_numbers_of_its_own() {
     let (mut writer, mut reader) = packet_ring().unwrap();
     for _ in 0..3 {
