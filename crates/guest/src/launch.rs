@@ -1,5 +1,7 @@
 //! One QEMU from its start to its end.
 
+mod stopped;
+
 use crate::command_line::{Paths, StartOptions, command_line};
 use crate::dbus::{self, Attached, BusSocket};
 use crate::facts::QemuFacts;
@@ -127,12 +129,13 @@ impl Process {
     }
 }
 
-/// Waits until QEMU has come up, and attaches to it.
+/// Waits until QEMU, whose process is `pid`, has come up, and attaches to it.
 ///
 /// # Errors
 /// What went wrong, for a person; not when QEMU just ends, which its [`Process`] tells better.
 pub(crate) async fn attach(
     plan: Arc<Plan>,
+    pid: Option<u32>,
     sockets: Sockets,
     shared: Arc<Shared>,
     input: GuestInput,
@@ -151,9 +154,12 @@ pub(crate) async fn attach(
         dbus::attach(seat, &shared, has_sound).await.map_err(|e| format!("its display: {e}"))
     };
     let both = async { tokio::try_join!(qmp, bus) };
-    let (qmp, attached) = tokio::time::timeout(PATIENCE, both)
-        .await
-        .map_err(|_| format!("it did not come up within {} s", PATIENCE.as_secs()))??;
+    let (qmp, attached) = tokio::select! {
+        come = tokio::time::timeout(PATIENCE, both) => {
+            come.map_err(|_| format!("it did not come up within {} s", PATIENCE.as_secs()))??
+        }
+        () = stopped::for_good(pid) => return Err("it was stopped by a signal (SIGSTOP) before it came up".to_owned()),
+    };
     tracing::debug!(ms = begun.elapsed().as_millis() as u64, "QEMU is up");
     input.open();
     // In a folder that is not there: it can never be opened.

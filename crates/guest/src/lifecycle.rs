@@ -46,7 +46,10 @@ pub(crate) enum Event {
     /// The target was set.
     Target(Target),
     /// QEMU shall be ended and started again, whatever it does.
-    Restart,
+    Restart {
+        /// It is known to hang: it is not asked first.
+        hangs: bool,
+    },
     /// QEMU came up; the guest stands still if that was asked for at the launch.
     Launched {
         /// Whether it stands still.
@@ -63,7 +66,7 @@ pub(crate) enum Event {
     Stopped,
     /// QEMU says that the guest goes on.
     Resumed,
-    /// The guest had its time to power down.
+    /// The guest had its time to power down, or QEMU its time to quit.
     PatienceOver,
     /// The wait is over.
     RetryDue,
@@ -80,7 +83,9 @@ pub(crate) enum Action {
     Resume,
     /// Ask the guest to power down, and say when its time is over.
     PowerDown,
-    /// End QEMU at once.
+    /// Ask QEMU to write its disks' images and to end, and say when its time is over.
+    Quit,
+    /// End QEMU at once: what it has not yet written to its disks' images is lost.
     End,
     /// Report [`Event::RetryDue`] after this.
     RetryAfter(Duration),
@@ -124,7 +129,7 @@ impl Lifecycle {
     pub(crate) fn on(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Target(target) => self.on_target(target),
-            Event::Restart => self.on_restart(),
+            Event::Restart { hangs } => self.on_restart(hangs),
             Event::Launched { paused } => self.on_launched(paused),
             Event::Ended { after } => self.on_ended(after),
             Event::GuestShutdown => {
@@ -150,13 +155,14 @@ impl Lifecycle {
                 self.phase = Phase::Running;
                 if self.target == Target::Paused { vec![Action::Pause] } else { Vec::new() }
             }
-            Event::PatienceOver => {
-                if self.phase != Phase::PoweringDown {
-                    return Vec::new();
+            Event::PatienceOver => match self.phase {
+                Phase::PoweringDown => {
+                    self.phase = Phase::Ending;
+                    vec![Action::Quit]
                 }
-                self.phase = Phase::Ending;
-                vec![Action::End]
-            }
+                Phase::Ending => vec![Action::End],
+                _ => Vec::new(),
+            },
             Event::RetryDue => match (self.phase, self.target) {
                 (Phase::Waiting { .. }, _) => self.launch(),
                 (Phase::Paused, Target::Running) => vec![Action::Resume],
@@ -210,7 +216,7 @@ impl Lifecycle {
         }
     }
 
-    fn on_restart(&mut self) -> Vec<Action> {
+    fn on_restart(&mut self, hangs: bool) -> Vec<Action> {
         if self.target == Target::Stopped {
             self.target = Target::Running;
         }
@@ -220,13 +226,15 @@ impl Lifecycle {
                 self.launch()
             }
             Phase::Launching | Phase::Running | Phase::Paused | Phase::PoweringDown => {
+                // One that has not come up cannot be asked.
+                let can_quit = !hangs && self.phase != Phase::Launching;
                 self.phase = Phase::Ending;
                 self.again = true;
-                vec![Action::End]
+                vec![if can_quit { Action::Quit } else { Action::End }]
             }
             Phase::Ending => {
                 self.again = true;
-                Vec::new()
+                if hangs { vec![Action::End] } else { Vec::new() }
             }
         }
     }

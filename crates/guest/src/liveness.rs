@@ -34,6 +34,8 @@ pub struct Liveness {
     pub frozen: Option<bool>,
     /// How that was found, or why it cannot be told; `None` while it is not frozen.
     pub reason: Option<String>,
+    /// It is QEMU itself that stands still, and not only the guest in it: it obeys no order.
+    pub is_deaf: bool,
 }
 
 /// What a look found.
@@ -64,15 +66,19 @@ struct Judge {
 
 impl Liveness {
     fn alive() -> Self {
-        Self { frozen: Some(false), reason: None }
+        Self { frozen: Some(false), ..Self::default() }
     }
 
     fn frozen(reason: impl Into<String>) -> Self {
-        Self { frozen: Some(true), reason: Some(reason.into()) }
+        Self { frozen: Some(true), reason: Some(reason.into()), is_deaf: false }
+    }
+
+    fn deaf(reason: impl Into<String>) -> Self {
+        Self { is_deaf: true, ..Self::frozen(reason) }
     }
 
     fn unsure(reason: impl Into<String>) -> Self {
-        Self { frozen: None, reason: Some(reason.into()) }
+        Self { reason: Some(reason.into()), ..Self::default() }
     }
 }
 
@@ -88,7 +94,8 @@ impl Judge {
             Finding::Stopped { by_debugger, whole } => {
                 let what = if *whole { "QEMU" } else { "the thread that runs the guest's processor" };
                 let by = if *by_debugger { "a debugger" } else { "a signal (SIGSTOP)" };
-                Liveness::frozen(format!("{what} was stopped by {by}"))
+                // A processor that was stopped keeps QEMU from ending too.
+                Liveness::deaf(format!("{what} was stopped by {by}"))
             }
             Finding::Draws => Liveness::alive(),
             Finding::Silent(silence, _) if *silence < SILENCE => self.told.clone(),
@@ -100,7 +107,7 @@ impl Judge {
                 };
                 // In steps, so that the reason does not change with every look.
                 let seconds = silence.as_secs().max(1);
-                Liveness::frozen(format!("QEMU has not answered its monitor for over {} s{why}", step(seconds)))
+                Liveness::deaf(format!("QEMU has not answered its monitor for over {} s{why}", step(seconds)))
             }
             Finding::Answered(cpus) => self.processors(cpus),
         };
@@ -197,7 +204,9 @@ mod tests {
         first.take(&dead);
         assert!(first.is_in_doubt());
         assert_eq!(judge(&[dead.clone(), dead.clone(), dead.clone()]), [Some(false), Some(true), Some(true)]);
-        assert_eq!(judge(&[dead.clone(), Finding::Draws, dead]), [Some(false); 3]);
+        assert_eq!(judge(&[dead.clone(), Finding::Draws, dead.clone()]), [Some(false); 3]);
+        let found = first.take(&dead);
+        assert!(found.frozen == Some(true) && !found.is_deaf, "QEMU answered: {found:?}");
     }
 
     #[test]
@@ -217,7 +226,7 @@ mod tests {
         let mut judge = Judge::default();
         let stopped = judge.take(&Finding::Stopped { by_debugger: false, whole: true });
         assert_eq!(stopped.frozen, Some(true));
-        assert!(stopped.reason.is_some_and(|reason| reason.contains("SIGSTOP")));
+        assert!(stopped.is_deaf && stopped.reason.is_some_and(|reason| reason.contains("SIGSTOP")));
         let thread = judge.take(&Finding::Stopped { by_debugger: true, whole: false });
         assert!(thread.reason.is_some_and(|reason| reason.contains("debugger") && reason.contains("thread")));
         assert_eq!(judge.take(&cpu(true, true, 0)), Liveness::alive());
@@ -234,6 +243,7 @@ mod tests {
         );
         let mut judge = Judge::default();
         let early = judge.take(&ms(5_100, 'D'));
+        assert!(early.is_deaf);
         assert_eq!(early, judge.take(&ms(9_900, 'D')), "the same words");
         assert!(early.reason.is_some_and(|reason| reason.contains("over 5 s: it waits for a disk")));
         assert_eq!([0, 1, 3, 7, 19, 20, 70].map(step), [1, 1, 2, 5, 10, 20, 50]);

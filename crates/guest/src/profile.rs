@@ -181,7 +181,7 @@ pub enum PowerDown {
     /// By the ACPI power button; QEMU is ended when the guest takes too long.
     #[default]
     Acpi,
-    /// Not at all: it has nothing to save, QEMU is ended at once.
+    /// Not at all: it has nothing to save. QEMU writes its disks' images, and ends at once.
     Quit,
 }
 

@@ -67,7 +67,8 @@ pub struct GuestStatus {
     pub target: Target,
     /// Why it is so, for a person; `None` when there is nothing to say.
     pub reason: Option<String>,
-    /// QEMU holds it, as its disk cannot be written or read; it goes on when that is over. `reason` says more.
+    /// QEMU holds it, as its disk cannot be written or read; it goes on when that is over. `reason` says more. It counts as
+    /// held, and paused, until it has gone on for some seconds without an error.
     pub is_held: bool,
     /// QEMU's process.
     pub pid: Option<u32>,

@@ -1,5 +1,10 @@
 //! The task that moves the guest's state towards its target.
 
+mod hold;
+mod order;
+
+pub(crate) use order::Order;
+
 use crate::accelerator::Verdict;
 use crate::command_line::StartOptions;
 use crate::error::GuestError;
@@ -10,30 +15,20 @@ use crate::lifecycle::{Action, Event, Lifecycle, Phase};
 use crate::profile::PowerDown;
 use crate::qmp::{PATIENCE, Qmp};
 use crate::shared::Shared;
-use crate::status::{GuestStatus, Target};
+use crate::status::{GuestState, GuestStatus, Target};
+use hold::Hold;
 use qapi::qmp;
 use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
-
-/// What the guest's owner wants.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// A target, and how long powering down may take.
-    Target(Target, Duration),
-    /// End QEMU and start it again; answered when that was begun. One that is known to hang is not asked to quit before.
-    Restart { hangs: bool, begun: oneshot::Sender<()> },
-    /// Only answer: a sign of life of the supervisor.
-    Ping(oneshot::Sender<()>),
-}
 
 /// How often it is looked whether a whole guest is saved or loaded.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
-/// How long a QEMU that is restarted may take to end by itself.
+/// How long QEMU may take to answer that it quits.
 const QUIT_PATIENCE: Duration = Duration::from_secs(1);
 
 type Attaching = Pin<Box<dyn Future<Output = Result<Machine, String>> + Send>>;
@@ -60,9 +55,12 @@ pub(crate) struct Supervisor {
     ends: mpsc::UnboundedSender<End>,
     lifecycle: Lifecycle,
     current: Option<Current>,
+    hold: Hold,
     retry_at: Option<Instant>,
     patience_until: Option<Instant>,
     power_down_timeout: Duration,
+    /// When the last target or restart was ordered.
+    ordered_at: Instant,
     status: watch::Sender<GuestStatus>,
     monitor: watch::Sender<Option<Qmp>>,
 }
@@ -75,6 +73,8 @@ enum Woken {
     Qmp(Result<qmp::Event, broadcast::error::RecvError>),
     Retry,
     Patience,
+    /// A guest that was held has gone on for long enough.
+    Settled,
     Pointer,
 }
 
@@ -104,9 +104,11 @@ impl Supervisor {
             ends,
             lifecycle,
             current: None,
+            hold: Hold::default(),
             retry_at: None,
             patience_until: None,
             power_down_timeout: Duration::ZERO,
+            ordered_at: Instant::now(),
             status,
             monitor,
         };
@@ -122,15 +124,19 @@ impl Supervisor {
                 Woken::Order(None) => return,
                 Woken::Order(Some(Order::Target(target, timeout))) => {
                     self.power_down_timeout = timeout;
+                    self.ordered_at = Instant::now();
+                    // One that has less time than was said before.
+                    let is_hurried = self.lifecycle.phase == Phase::PoweringDown && target == Target::Stopped;
+                    if let Some(until) = self.patience_until.as_mut().filter(|_| is_hurried) {
+                        *until = (*until).min(self.ordered_at + timeout);
+                    }
                     self.take(Event::Target(target)).await;
                 }
                 Woken::Order(Some(Order::Ping(answer))) => drop(answer.send(())),
                 Woken::Order(Some(Order::Restart { hangs, begun })) => {
-                    if !hangs {
-                        self.ask_to_quit().await;
-                    }
+                    self.ordered_at = Instant::now();
                     self.set_reason(Some("restarted on demand".to_owned()));
-                    self.take(Event::Restart).await;
+                    self.take(Event::Restart { hangs }).await;
                     // No one may be waiting.
                     let _ = begun.send(());
                 }
@@ -149,6 +155,7 @@ impl Supervisor {
                     self.patience_until = None;
                     self.take(Event::PatienceOver).await;
                 }
+                Woken::Settled => self.let_go(),
                 Woken::Pointer => self.publish(),
             }
         }
@@ -165,7 +172,7 @@ impl Supervisor {
                 None => pending().await,
             }
         };
-        let (retry, patience) = (at(self.retry_at), at(self.patience_until));
+        let (retry, patience, settled) = (at(self.retry_at), at(self.patience_until), at(self.hold.over_at()));
         let log = self.plan.qemu_log.clone();
         let (mut process, mut attaching, mut machine, mut complaint) = (None, None, None, None);
         if let Some(current) = &mut self.current {
@@ -210,6 +217,7 @@ impl Supervisor {
             event = event => Woken::Qmp(event),
             () = retry => Woken::Retry,
             () = patience => Woken::Patience,
+            () = settled => Woken::Settled,
             Ok(()) = pointer.changed() => Woken::Pointer,
         }
     }
@@ -247,6 +255,7 @@ impl Supervisor {
                 let press = |q: Qmp| async move { q.execute(qmp::system_powerdown {}, PATIENCE).await.map(drop) };
                 self.tell("power down", press).await;
             }
+            Action::Quit => return self.quit().await,
             Action::End => self.end(),
             Action::RetryAfter(wait) => self.retry_at = Some(Instant::now() + wait),
             // Done where the reason is known.
@@ -266,13 +275,23 @@ impl Supervisor {
         }
     }
 
-    /// Before a QEMU that is well is ended: lets it close its disks' images. One that does not answer is not waited for.
-    async fn ask_to_quit(&mut self) {
-        let Some(current) = &mut self.current else { return };
-        let Some((machine, _)) = &current.machine else { return };
-        let quit = machine.qmp.execute(qmp::quit {}, QUIT_PATIENCE);
-        if quit.await.is_ok() && tokio::time::timeout(QUIT_PATIENCE, current.process.ended()).await.is_err() {
-            tracing::debug!("QEMU takes its time to quit");
+    /// Before a QEMU that is well is ended: lets it write its disks' images, which it keeps a part of in memory for as long
+    /// as it runs. One that does not answer is not waited for.
+    async fn quit(&mut self) -> Option<Event> {
+        let qmp = self.qmp().cloned();
+        let answer = match qmp {
+            Some(qmp) => qmp.execute(qmp::quit {}, QUIT_PATIENCE).await,
+            None => Err(GuestError::Ended),
+        };
+        match answer {
+            Ok(_) => {
+                self.patience_until = Some(order::end_by(self.ordered_at, Instant::now()));
+                None
+            }
+            Err(error) => {
+                tracing::debug!(instance = %self.plan.instance, %error, "QEMU does not quit: killed");
+                Some(Event::PatienceOver)
+            }
         }
     }
 
@@ -286,8 +305,13 @@ impl Supervisor {
         };
         match launch::spawn(&self.plan, &start).await {
             Ok((process, sockets)) => {
-                let attaching =
-                    launch::attach(Arc::clone(&self.plan), sockets, Arc::clone(&self.shared), self.input.clone());
+                let attaching = launch::attach(
+                    Arc::clone(&self.plan),
+                    process.pid(),
+                    sockets,
+                    Arc::clone(&self.shared),
+                    self.input.clone(),
+                );
                 self.status.send_modify(|status| status.started_at = Some(SystemTime::now()));
                 self.current = Some(Current {
                     process,
@@ -349,7 +373,7 @@ impl Supervisor {
         drop(current);
         self.monitor.send_replace(None);
         self.patience_until = None;
-        self.set_held(false);
+        self.let_go();
         self.shared.display_disabled();
         let unasked = matches!(self.lifecycle.phase, Phase::Launching | Phase::Running | Phase::Paused);
         if unasked {
@@ -367,7 +391,7 @@ impl Supervisor {
         let event = match event {
             Ok(qmp::Event::STOP { .. }) => Event::Stopped,
             Ok(qmp::Event::RESUME { .. }) => {
-                self.set_held(false);
+                self.hold.goes_on(Instant::now());
                 Event::Resumed
             }
             Ok(qmp::Event::SHUTDOWN { data, .. }) if data.guest => {
@@ -375,16 +399,16 @@ impl Supervisor {
                 Event::GuestShutdown
             }
             Ok(qmp::Event::BLOCK_IO_ERROR { data, .. }) => {
-                let what = if data.nospace == Some(true) { "no space is left" } else { "input/output error" };
                 let disk = data.node_name.unwrap_or(data.device);
-                let reason = format!("the guest's disk {disk} cannot be written or read: {what} ({})", data.reason);
+                let reason = hold::complaint(&disk, data.nospace == Some(true), &data.reason);
                 // A guest may try again for ever: the same is said once.
                 if self.status.borrow().reason.as_ref() != Some(&reason) {
                     tracing::error!(instance = %self.plan.instance, reason, "disk error");
                     self.set_reason(Some(reason));
                 }
                 if data.action == qmp::BlockErrorAction::stop {
-                    self.set_held(true);
+                    self.hold.begin();
+                    self.publish();
                 }
                 return;
             }
@@ -392,7 +416,7 @@ impl Supervisor {
             // Some were lost: what they would have said is asked for.
             Err(broadcast::error::RecvError::Lagged(_)) => match self.runs().await {
                 Some(true) => {
-                    self.set_held(false);
+                    self.hold.goes_on(Instant::now());
                     Event::Resumed
                 }
                 Some(false) => Event::Stopped,
@@ -431,14 +455,19 @@ impl Supervisor {
         self.status.send_modify(|status| status.reason = reason);
     }
 
-    /// Whether QEMU holds the guest for an error of its disk; that it did is no reason any more once it goes on.
-    fn set_held(&self, is_held: bool) {
-        self.status.send_if_modified(|status| {
-            if status.is_held && !is_held {
-                status.reason = None;
-            }
-            std::mem::replace(&mut status.is_held, is_held) != is_held
-        });
+    /// QEMU does not hold the guest any more; that it did is then no reason.
+    fn let_go(&mut self) {
+        if self.hold.end() {
+            self.publish();
+        }
+    }
+
+    /// One that was held and let go on is not said to run before it has for a while: most are held again at once.
+    const fn state(&self) -> GuestState {
+        match self.lifecycle.state() {
+            GuestState::Running if self.hold.is_held() => GuestState::Paused,
+            state => state,
+        }
     }
 
     fn publish(&self) {
@@ -447,7 +476,11 @@ impl Supervisor {
         let pointer = running.then(|| *self.shared.absolute.borrow()).flatten();
         self.status.send_if_modified(|status| {
             let mut new = status.clone();
-            new.state = self.lifecycle.state();
+            new.state = self.state();
+            new.is_held = self.hold.is_held();
+            if status.is_held && !new.is_held {
+                new.reason = None;
+            }
             new.target = self.lifecycle.target;
             new.restarts = self.lifecycle.restarts;
             new.pid = pid;
@@ -458,3 +491,6 @@ impl Supervisor {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

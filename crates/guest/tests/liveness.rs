@@ -5,9 +5,10 @@
 mod common;
 
 use common::{PATIENCE, config, start};
-use loco_guest::{Guest, GuestError, GuestState, Profile};
+use loco_guest::{Guest, GuestConfig, GuestError, GuestState, Profile};
 use loco_model::Key;
 use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,29 @@ async fn a_stopped_qemu_is_found_and_goes_on() {
     assert_ne!(pid(&guest).await, qemu, "a stopped QEMU is restarted too");
     screen.wait("it moves again", |p| p.changes > before + 10).await;
     frozen(&guest, Some(false)).await;
+    guest.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_qemu_that_is_stopped_before_it_comes_up_is_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // The first that is to run a guest stops itself.
+    let program = dir.path().join("qemu");
+    let script = r#"#!/bin/sh
+case "$*" in *-nodefaults*) mkdir "${0%/*}/stopped" 2>/dev/null && kill -STOP $$ ;; esac
+exec qemu-system-x86_64 "$@"
+"#;
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = GuestConfig { qemu: Some(program), ..config(demo("quiet"), 3, &dir.path().join("state")) };
+    let begun = Instant::now();
+    let (guest, ..) = start(config).await;
+    let first = guest.wait_for(|s| s.pid.is_some()).await.unwrap().pid;
+    assert_ne!(Some(pid(&guest).await), first);
+    let status = guest.state().borrow().clone();
+    println!("after {:?}: {status:?}", begun.elapsed());
+    assert_eq!(status.restarts, 1);
+    assert!(status.reason.is_some_and(|reason| reason.contains("SIGSTOP")));
     guest.stop(PATIENCE).await;
 }
 

@@ -18,6 +18,8 @@ fn every_edge() {
     let run = Event::Target(T::Running);
     let pause = Event::Target(T::Paused);
     let stop = Event::Target(T::Stopped);
+    let again = Event::Restart { hangs: false };
+    let hangs = Event::Restart { hangs: true };
     let late = Event::Ended { after: EARLY };
     let edges: &[Edge] = &[
         // Targets.
@@ -42,13 +44,16 @@ fn every_edge() {
         (Ending, T::Stopped, stop, Ending, &[]),
         (Ending, T::Stopped, pause, Ending, &[]),
         // Restarts.
-        (Off, T::Stopped, Event::Restart, Launching, &[Action::Launch]),
-        (failed, T::Running, Event::Restart, Launching, &[Action::Launch]),
-        (Launching, T::Running, Event::Restart, Ending, &[Action::End]),
-        (Running, T::Running, Event::Restart, Ending, &[Action::End]),
-        (Paused, T::Paused, Event::Restart, Ending, &[Action::End]),
-        (PoweringDown, T::Stopped, Event::Restart, Ending, &[Action::End]),
-        (Ending, T::Running, Event::Restart, Ending, &[]),
+        (Off, T::Stopped, again, Launching, &[Action::Launch]),
+        (failed, T::Running, again, Launching, &[Action::Launch]),
+        (Launching, T::Running, again, Ending, &[Action::End]),
+        (Running, T::Running, again, Ending, &[Action::Quit]),
+        (Paused, T::Paused, again, Ending, &[Action::Quit]),
+        (PoweringDown, T::Stopped, again, Ending, &[Action::Quit]),
+        (Ending, T::Running, again, Ending, &[]),
+        (Running, T::Running, hangs, Ending, &[Action::End]),
+        (PoweringDown, T::Stopped, hangs, Ending, &[Action::End]),
+        (Ending, T::Running, hangs, Ending, &[Action::End]),
         // What QEMU says.
         (Launching, T::Running, Event::Launched { paused: false }, Running, &[]),
         (Launching, T::Paused, Event::Launched { paused: true }, Paused, &[]),
@@ -71,7 +76,8 @@ fn every_edge() {
         (Ending, T::Stopped, late, Off, &[]),
         (Off, T::Stopped, late, Off, &[]),
         // Time.
-        (PoweringDown, T::Stopped, Event::PatienceOver, Ending, &[Action::End]),
+        (PoweringDown, T::Stopped, Event::PatienceOver, Ending, &[Action::Quit]),
+        (Ending, T::Stopped, Event::PatienceOver, Ending, &[Action::End]),
         (Off, T::Stopped, Event::PatienceOver, Off, &[]),
         (Running, T::Running, Event::PatienceOver, Running, &[]),
         (waiting, T::Running, Event::RetryDue, Launching, &[Action::Launch]),
@@ -91,7 +97,7 @@ fn every_edge() {
 #[test]
 fn a_restart_comes_back() {
     let mut machine = at(Phase::Running, Target::Paused);
-    machine.on(Event::Restart);
+    machine.on(Event::Restart { hangs: false });
     assert_eq!(machine.state(), GuestState::Starting);
     assert_eq!(machine.on(Event::Ended { after: Duration::ZERO }), [Action::Launch]);
     assert_eq!((machine.target, machine.restarts), (Target::Paused, 0), "asked for, so not counted");
