@@ -190,6 +190,7 @@ impl Running {
         if let Some(ends) = agent.guest.ends() {
             tokio::spawn(repair::own::follow(agent.clone(), ends));
         }
+        tokio::spawn(agent.repair.book.clone().keep_written(repair::WRITE_AGAIN, stop.clone()));
         tokio::spawn(logs::collect(log_lines, agent.logs.clone()));
         tokio::spawn(heart::watch(agent.clone()));
         tokio::spawn(keeping.run(agent.caps.clone(), agent.status.clone(), stop.clone()));

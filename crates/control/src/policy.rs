@@ -4,10 +4,11 @@
 //! A fault must last as long as its kind says. Then the first of its remedies that was not tried yet is an attempt;
 //! afterwards the instance has a while to settle, and is judged: repaired, or in vain. So are the attempts of others, which
 //! are waited for. In vain leads to the next remedy, until the limit, which the agent's ledger keeps, or the end of the list.
+//! An attempt is judged by what it was for: another fault of an instance that is seen to run is no proof against it.
 
 use loco_model::classify::{Fault, FaultKind, Verdict};
 use loco_model::recovery::{Outcome, WINDOW_MS};
-use loco_model::{FailureClass, Remedy};
+use loco_model::{FailureClass, InstanceState, Remedy};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -92,6 +93,10 @@ pub struct Policy {
     since: BTreeMap<FaultKind, Duration>,
     /// Since when it is well without a break.
     well_since: Option<Duration>,
+    /// What the last attempt was for: the kinds that stood when it was begun, of those that its remedy is for.
+    aims: Vec<FaultKind>,
+    /// Since when that attempt is seen to have helped without a break.
+    helped_since: Option<Duration>,
     /// What was tried since the instance was well.
     tried: Vec<Remedy>,
     /// Orders in a row that could not be given.
@@ -173,8 +178,23 @@ impl Policy {
 
     /// An attempt was begun that a person ordered.
     pub fn begun(&mut self, action: Remedy) {
+        self.aim(action);
         self.tried.push(action);
         self.stage = Stage::Acting { action };
+    }
+
+    /// Whether the last attempt helped, as far as this shows it: all is well, or the instance is seen to run without what the
+    /// attempt was for.
+    #[must_use]
+    pub fn has_helped(&self, verdict: &Verdict) -> bool {
+        if verdict.is_well() {
+            return true;
+        }
+        let stands = verdict.faults.iter().any(|fault| self.aims.contains(&fault.kind));
+        // Viewers are not heard while anything else is wrong.
+        let is_client = |kind: &FaultKind| kind.class() == FailureClass::Client;
+        let is_hidden = self.aims.iter().any(is_client) && !verdict.faults.iter().all(|fault| is_client(&fault.kind));
+        !self.aims.is_empty() && verdict.state == InstanceState::Degraded && !stands && !is_hidden
     }
 
     /// Whether an attempt is being carried out.
@@ -231,6 +251,9 @@ impl Policy {
 
     /// Somebody else's attempt became known: it is not made again.
     pub fn foreign(&mut self, action: Remedy) {
+        if self.gives_way() {
+            self.aim(action);
+        }
         self.tried.push(action);
     }
 
@@ -285,6 +308,17 @@ impl Policy {
         }
     }
 
+    fn aim(&mut self, action: Remedy) {
+        self.aims = self.since.keys().copied().filter(|kind| kind.remedies().contains(&action)).collect();
+        self.helped_since = None;
+    }
+
+    fn judged(&mut self, outcome: Outcome) -> Step {
+        self.stage = Stage::Watching;
+        self.aims.clear();
+        Step::Judge(outcome)
+    }
+
     fn note(&mut self, given: &Given<'_>) {
         let faults = &given.verdict.faults;
         self.since.retain(|kind, _| faults.iter().any(|fault| fault.kind == *kind));
@@ -296,20 +330,23 @@ impl Policy {
 
     fn settle(&mut self, given: &Given<'_>, begun: Duration, faulty_until: Duration) -> Step {
         let Given { now, verdict, .. } = *given;
-        if verdict.is_well() {
-            let since = self.well_since.unwrap_or(now).max(begun);
+        let has_helped = self.has_helped(verdict);
+        self.helped_since = has_helped.then(|| self.helped_since.unwrap_or(now));
+        if has_helped {
+            let since = [self.well_since, self.helped_since].into_iter().flatten().min().unwrap_or(now).max(begun);
             if now >= since + WELL_FOR {
-                self.stage = Stage::Watching;
-                self.tried.clear();
-                return Step::Judge(Outcome::Repaired);
+                // What else is wrong may have come of this remedy: the same one is not made for it until all is well.
+                if !verdict.recovery_needed() {
+                    self.tried.clear();
+                }
+                return self.judged(Outcome::Repaired);
             }
             return Step::Wait(Some(since + WELL_FOR));
         }
         let is_starting = verdict.faults.iter().all(|fault| fault.kind.is_passing());
         let until = if is_starting { faulty_until + START_PATIENCE } else { faulty_until };
         if now >= until {
-            self.stage = Stage::Watching;
-            return Step::Judge(Outcome::InVain);
+            return self.judged(Outcome::InVain);
         }
         Step::Wait(Some(until))
     }
@@ -337,9 +374,9 @@ impl Policy {
         let Some((_, plan)) = its().find(|(fault, _)| self.due(fault).is_some_and(|at| at <= given.now)) else {
             return Step::Wait(its().filter_map(|(fault, _)| self.due(fault)).min());
         };
-        self.tried.push(plan.action);
-        self.stage = Stage::Acting { action: plan.action };
-        Step::Act(plan.clone())
+        let plan = plan.clone();
+        self.begun(plan.action);
+        Step::Act(plan)
     }
 
     /// When something may be done about a fault.

@@ -155,9 +155,20 @@ async fn bodies_are_bounded_declared_and_typed() {
     let (status, detail) = fixture.refused(fixture.ask("POST", "/input/instance-0").json(&body)).await;
     assert_eq!(status, 422);
     assert!(detail.contains("integer `3`, expected a boolean"), "{detail}");
-    for query in ["tail=1001", "tail=-1", "tail=x", "tail=", "follow=maybe", "tail=1&tail=2", "other=1", "for_s=1e3"] {
-        let (status, _) = fixture.refused(fixture.ask("GET", &format!("/api/logs/instance-0?{query}"))).await;
+    // Each names the parameter, its value and what is allowed.
+    for (query, told) in [
+        ("tail=1001", "tail: \"1001\": allowed are whole numbers of 0 to 1000"),
+        ("tail=-1", "tail: \"-1\": allowed are whole numbers of 0 to 1000"),
+        ("tail=x", "tail: \"x\": allowed are whole numbers of 0 to 1000"),
+        ("tail=", "tail: \"\": allowed are whole numbers of 0 to 1000"),
+        ("follow=maybe", "follow: \"maybe\": allowed are true and false"),
+        ("tail=1&tail=2", "tail"),
+        ("other=1", "other"),
+        ("for_s=1e3", "for_s: \"1e3\": allowed are whole numbers of 0 to 86400"),
+    ] {
+        let (status, detail) = fixture.refused(fixture.ask("GET", &format!("/api/logs/instance-0?{query}"))).await;
         assert_eq!(status, 400, "{query}");
+        assert!(detail.contains(told), "{query}: {detail}");
     }
 }
 

@@ -15,6 +15,7 @@ pub mod look;
 #[cfg(feature = "openapi")]
 mod openapi;
 pub mod problem;
+pub mod query;
 pub mod recovery;
 pub mod report;
 pub mod time;

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// The file's name.
 const FILE: &str = "ledger.jsonl";
@@ -63,7 +65,7 @@ struct State {
 #[derive(Debug, Default)]
 struct LedgerFile {
     lines: usize,
-    /// The file lacks something: all is written anew at the next occasion.
+    /// The file lacks something: all is written anew at the next occasion, or by [`Book::keep_written`].
     is_behind: bool,
 }
 
@@ -139,6 +141,39 @@ impl Book {
         }
         (*book.state.lock(), *book.file.lock()) = (state, file);
         book
+    }
+
+    /// Writes the file again for as long as it lacks something, now and then, until `stop`: a disk that was full has space
+    /// again without anyone telling, and the next attempt may be far.
+    pub(crate) async fn keep_written(self: Arc<Self>, pause: Duration, stop: CancellationToken) {
+        let mut fault = self.fault();
+        let again = async {
+            // The sender is this very ledger's.
+            while fault.wait_for(Option::is_some).await.is_ok() {
+                tokio::time::sleep(pause).await;
+                let book = Arc::clone(&self);
+                match tokio::task::spawn_blocking(move || book.catch_up()).await {
+                    Ok(true) => tracing::info!("the ledger of attempts is written again"),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!("the ledger broke: {error}"),
+                }
+            }
+        };
+        tokio::select! {
+            () = again => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Writes what the file lacks; whether it lacked something, and has it now. Blocks for as long as the disk takes.
+    fn catch_up(&self) -> bool {
+        let mut file = self.file.lock();
+        if !file.is_behind {
+            return false;
+        }
+        let all = self.state.lock().entries.clone();
+        self.write_all(&mut file, &all);
+        !file.is_behind
     }
 
     /// What is wrong with the file, as it changes.

@@ -126,6 +126,60 @@ fn without_a_disk_it_counts_in_memory_and_says_so() {
     assert_eq!(open(&folder, &later(5)).ledger().attempts.len(), 3, "and nothing is missing");
 }
 
+/// A ledger with one attempt that is not on the disk, whose folder is there again.
+fn behind(dir: &Path) -> (Arc<Book>, PathBuf) {
+    let folder = dir.join("state");
+    fs::create_dir(&folder).expect("folder");
+    let book = Arc::new(open(&folder, &START));
+    fs::remove_dir(&folder).expect("removed");
+    begin(&book, "a", &START).expect("free");
+    assert!(book.fault().borrow().is_some());
+    fs::create_dir(&folder).expect("folder");
+    (book, folder)
+}
+
+const SOON: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn what_the_disk_would_not_take_is_written_when_it_does_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (book, folder) = behind(dir.path());
+    let stop = CancellationToken::new();
+    let mut fault = book.fault();
+    let keeping = tokio::spawn(Arc::clone(&book).keep_written(SOON, stop.clone()));
+    let well = tokio::time::timeout(PATIENCE, fault.wait_for(Option::is_none)).await;
+    assert!(well.is_ok_and(|told| told.is_ok()), "nobody else writes");
+    assert!(open(&folder, &later(1)).find("a").is_some());
+    stop.cancel();
+    keeping.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_keeps_no_agent_from_its_end() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (book, folder) = behind(dir.path());
+    // Nobody reads this pipe: opening it to write waits.
+    let path = folder.join(FILE).with_extension("new");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+    let stop = CancellationToken::new();
+    let keeping = tokio::spawn(Arc::clone(&book).keep_written(SOON, stop.clone()));
+    let writes = async {
+        while book.file.try_lock().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let began = tokio::time::timeout(PATIENCE, writes).await;
+    stop.cancel();
+    let ended = tokio::time::timeout(PATIENCE, keeping).await;
+    // Lets the writer go on, whatever was found.
+    let reader = std::thread::spawn(move || fs::read(path));
+    assert!(began.is_ok(), "it is tried");
+    assert!(ended.is_ok_and(|joined| joined.is_ok()), "it ends meanwhile");
+    assert!(reader.join().expect("read").is_ok_and(|text| text.ends_with(b"\n")));
+}
+
 #[test]
 fn a_full_disk_is_a_fault_and_no_end() {
     // Everything that is written there fails with "no space left".

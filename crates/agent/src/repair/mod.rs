@@ -16,12 +16,15 @@ use loco_model::failure::Remedy;
 use loco_model::recovery::{Attempt, Initiator, Judgement, Outcome, RemedyOrder};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Longest reason of an order that is kept, in characters.
 const MAX_REASON: usize = 300;
 /// Longest detail of a judgement that is kept, in characters: what the remedy told, and how it was afterwards.
 const MAX_DETAIL: usize = 2 * MAX_REASON;
+
+/// How often a ledger that could not be written is tried again.
+pub(crate) const WRITE_AGAIN: Duration = Duration::from_secs(5);
 
 /// What repairs share.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use crate::limits;
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 /// The weight of an instance that nobody uses, of 1 to 10,000; a group's usual one is 100 (cgroup-v2.rst).
@@ -66,22 +66,36 @@ fn read(weight: &Path) -> Option<u32> {
     fs::read_to_string(weight).ok()?.trim().parse().ok()
 }
 
+/// Never makes the file: a group in which it is gone answers that with "permission denied".
+fn write(weight: &Path, value: u32) -> io::Result<()> {
+    OpenOptions::new().write(true).truncate(true).open(weight)?.write_all(value.to_string().as_bytes())
+}
+
+/// Whether the file is gone, or its group was removed while the file was open.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
 // === impl OwnGroup ===
 
 impl OwnGroup {
     /// Lowers it, and notes that in the state folder first; `None` where there is no group that is the agent's and its QEMU's
-    /// alone, or it cannot be written.
+    /// alone, QEMU is not in it, or it cannot be written.
     pub(super) fn lower(qemu: Option<u32>, state: &Path) -> Option<Self> {
         let group = limits::own_group("cpu").filter(|group| group.is_v2)?;
-        let own = [Some(std::process::id()), qemu];
-        Self::lower_in(&group.folder, state.join(FILE), |pid| pid == 1 || own.contains(&Some(pid)))
+        let own = std::process::id();
+        Self::lower_in(&group.folder, state.join(FILE), qemu, |pid| pid == 1 || pid == own)
     }
 
-    fn lower_in(folder: &Path, note: PathBuf, is_ours: impl Fn(u32) -> bool) -> Option<Self> {
+    fn lower_in(folder: &Path, note: PathBuf, qemu: Option<u32>, is_ours: impl Fn(u32) -> bool) -> Option<Self> {
         let members = fs::read_to_string(folder.join("cgroup.procs")).ok()?;
+        let members: Vec<Option<u32>> = members.lines().map(|pid| pid.trim().parse().ok()).collect();
         // 0: one outside of what we see.
-        let all_ours = members.lines().all(|pid| pid.trim().parse().is_ok_and(|pid| pid != 0 && is_ours(pid)));
-        if !all_ours {
+        let is_good = |pid: u32| pid != 0 && (qemu == Some(pid) || is_ours(pid));
+        let all_ours = members.iter().all(|pid| pid.is_some_and(is_good));
+        // One that has a group of its own by now would not notice.
+        let has_qemu = qemu.is_none() || members.contains(&qemu);
+        if !all_ours || !has_qemu {
             return None;
         }
         let weight = folder.join("cpu.weight");
@@ -90,14 +104,18 @@ impl OwnGroup {
             // A full disk must not cost those who play their processors.
             tracing::warn!(path = %note.display(), %error, "what is lowered cannot be noted");
         }
-        fs::write(&weight, LOW.to_string()).ok()?;
+        write(&weight, LOW).ok()?;
         Some(Self { weight, before, note })
     }
 
-    /// Gives it its weight back.
+    /// Gives it its weight back; a group or a weight that is gone has nothing low any more.
     pub(super) fn restore(&self) {
-        match fs::write(&self.weight, self.before.to_string()) {
+        match write(&self.weight, self.before) {
             Ok(()) => forget(&self.note),
+            Err(error) if is_gone(&error) => {
+                tracing::debug!(path = %self.weight.display(), %error, "the group's weight is gone: nothing to restore");
+                forget(&self.note);
+            }
             Err(error) => {
                 tracing::error!(path = %self.weight.display(), %error, "the group's weight cannot be restored");
             }
@@ -139,7 +157,12 @@ mod tests {
         }
 
         fn lower(&self, is_ours: impl Fn(u32) -> bool) -> Option<OwnGroup> {
-            OwnGroup::lower_in(self.dir.path(), self.note.clone(), is_ours)
+            OwnGroup::lower_in(self.dir.path(), self.note.clone(), None, is_ours)
+        }
+
+        /// By the agent 70 with this QEMU.
+        fn lower_with(&self, qemu: Option<u32>) -> Option<OwnGroup> {
+            OwnGroup::lower_in(self.dir.path(), self.note.clone(), qemu, |pid| pid == 1 || pid == 70)
         }
 
         fn mend(&self) {
@@ -161,6 +184,29 @@ mod tests {
         assert!(!room.note.exists());
         room.write("cgroup.procs", "0\n70\n");
         assert!(room.lower(|_| true).is_none());
+    }
+
+    #[test]
+    fn a_group_that_qemu_has_left_is_not_lowered_for_it() {
+        let room = Room::new();
+        room.write("cpu.weight", "100\n");
+        assert!(room.lower_with(None).is_none(), "71 is a stranger then");
+        room.lower_with(Some(71)).expect("both are in it").restore();
+        // QEMU is in a scope of its own now.
+        room.write("cgroup.procs", "70\n");
+        assert!(room.lower_with(Some(71)).is_none());
+        assert_eq!((room.weight(), room.note.exists()), (Some(100), false));
+        room.lower_with(None).expect("there is no QEMU").restore();
+    }
+
+    #[test]
+    fn a_weight_that_is_gone_counts_as_restored() {
+        let room = Room::new();
+        room.write("cpu.weight", "100\n");
+        let group = room.lower(|_| true).expect("ours");
+        fs::remove_file(room.dir.path().join("cpu.weight")).expect("removed");
+        group.restore();
+        assert_eq!((room.weight(), room.note.exists()), (None, false), "neither is made anew");
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use super::Shared;
 use super::error::ApiError;
-use super::params::{Asked, at_most};
+use super::params::Asked;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures::StreamExt as _;
 use loco_http::{last_event_id, numbered_event_response};
+use loco_model::query::whole;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(super) const MAX_FOR_S: u64 = 86_400;
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
     /// The stream ends after so many seconds; without it, when the client ends it.
+    #[serde(default, deserialize_with = "whole::<_, MAX_FOR_S>")]
     #[param(maximum = 86_400)]
     for_s: Option<u64>,
 }
@@ -38,7 +40,7 @@ pub(super) async fn follow_events(
     headers: HeaderMap,
     Asked(query): Asked<EventsQuery>,
 ) -> Result<Response, ApiError> {
-    let end = bound(query.for_s)?;
+    let end = bound(query.for_s);
     let events = shared.hub.events().since(last_event_id(&headers));
     let events = events.map(|(number, event)| (number, event.name(), event)).take_until(end);
     Ok(numbered_event_response(events, shared.stop))
@@ -58,12 +60,9 @@ pub(super) struct ServerSentEvent {
 }
 
 /// Ends after so many seconds, if any.
-pub(super) fn bound(for_s: Option<u64>) -> Result<impl Future<Output = ()> + Send + 'static, ApiError> {
-    let life = for_s.map(|seconds| at_most("for_s", seconds, MAX_FOR_S)).transpose()?.map(Duration::from_secs);
-    Ok(async move {
-        match life {
-            Some(life) => tokio::time::sleep(life).await,
-            None => std::future::pending().await,
-        }
-    })
+pub(super) async fn bound(for_s: Option<u64>) {
+    match for_s.map(Duration::from_secs) {
+        Some(life) => tokio::time::sleep(life).await,
+        None => std::future::pending().await,
+    }
 }

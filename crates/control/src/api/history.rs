@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::error::ApiError;
-use super::params::{Asked, Id, at_most};
+use super::params::{Asked, Id};
 use crate::history::{MAX_POINTS, METRICS, MetricName};
 use crate::hub::{HubError, unix_ms};
 use axum::Json;
@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use loco_model::InstanceId;
 use loco_model::api::{Alert, History, Trend};
+use loco_model::query::whole;
 use serde::Deserialize;
 
 /// How far back history goes when it is not said from when, in milliseconds.
@@ -27,13 +28,16 @@ pub(super) struct HistoryQuery {
     #[param(inline, value_type = MetricName)]
     metric: String,
     /// Begin, in milliseconds since 1970 UTC; an hour before the end when left out.
+    #[serde(default, deserialize_with = "whole::<_, MAX_MS>")]
     #[param(maximum = 8_640_000_000_000_000u64)]
     from_ms: Option<u64>,
     /// End, in milliseconds since 1970 UTC; now when left out.
+    #[serde(default, deserialize_with = "whole::<_, MAX_MS>")]
     #[param(maximum = 8_640_000_000_000_000u64)]
     to_ms: Option<u64>,
     /// Width of a point in milliseconds. 0, or left out: as fine as may be. It is made wider when that would be more than
     /// 2,000 points.
+    #[serde(default, deserialize_with = "whole::<_, MAX_MS>")]
     #[param(maximum = 8_640_000_000_000_000u64)]
     step_ms: Option<u64>,
 }
@@ -43,6 +47,7 @@ pub(super) struct HistoryQuery {
 #[into_params(parameter_in = Query)]
 pub(super) struct AlertsQuery {
     /// How many at most, 200 when left out.
+    #[serde(default, deserialize_with = "whole::<_, MAX_ALERTS>")]
     #[param(maximum = 200)]
     limit: Option<u64>,
 }
@@ -60,10 +65,9 @@ pub(super) async fn get_history(
     Asked(query): Asked<HistoryQuery>,
 ) -> Result<Json<History>, ApiError> {
     known(&shared, id)?;
-    let bounded = |field, value| at_most(field, value, MAX_MS);
-    let to = bounded("to_ms", query.to_ms.unwrap_or_else(unix_ms))?;
-    let from = bounded("from_ms", query.from_ms.unwrap_or(to.saturating_sub(DEFAULT_SPAN_MS)))?;
-    let step = bounded("step_ms", query.step_ms.unwrap_or(0))?;
+    let to = query.to_ms.unwrap_or_else(unix_ms);
+    let from = query.from_ms.unwrap_or(to.saturating_sub(DEFAULT_SPAN_MS));
+    let step = query.step_ms.unwrap_or(0);
     let metric = METRICS.iter().find(|metric| metric.name == query.metric).ok_or_else(|| {
         let allowed = METRICS.iter().map(|metric| metric.name).collect::<Vec<_>>().join(", ");
         ApiError::new(
@@ -100,12 +104,9 @@ pub(super) async fn get_trends(State(shared): State<Shared>, Id(id): Id) -> Resu
     responses(
         (status = 200, description = "Newest first", body = Vec<Alert>),
         (status = 400, description = "A value of the query is not allowed")))]
-pub(super) async fn list_alerts(
-    State(shared): State<Shared>,
-    Asked(query): Asked<AlertsQuery>,
-) -> Result<Json<Vec<Alert>>, ApiError> {
-    let limit = at_most("limit", query.limit.unwrap_or(MAX_ALERTS), MAX_ALERTS)?;
-    Ok(Json(shared.store.alerts(usize::try_from(limit).unwrap_or(usize::MAX))))
+pub(super) async fn list_alerts(State(shared): State<Shared>, Asked(query): Asked<AlertsQuery>) -> Json<Vec<Alert>> {
+    let limit = query.limit.unwrap_or(MAX_ALERTS);
+    Json(shared.store.alerts(usize::try_from(limit).unwrap_or(usize::MAX)))
 }
 
 fn known(shared: &Shared, id: InstanceId) -> Result<(), ApiError> {

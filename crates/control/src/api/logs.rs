@@ -3,8 +3,8 @@
 use super::Shared;
 use super::agents::Agent;
 use super::error::ApiError;
-use super::events::{ServerSentEvent, bound};
-use super::params::{Asked, Id, Params, at_most, instance, name};
+use super::events::{MAX_FOR_S, ServerSentEvent, bound};
+use super::params::{Asked, Id, Params, instance, name};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use loco_http::{Failure, event_response};
 use loco_model::InstanceId;
 use loco_model::agent::LogLine;
+use loco_model::query::{flag, whole};
 use reqwest::Method;
 use serde::Deserialize;
 
@@ -30,13 +31,15 @@ const EVIDENCE: [(&str, &str); 3] =
 #[into_params(parameter_in = Query)]
 pub(super) struct LogsQuery {
     /// How many of the last lines, 100 when left out.
+    #[serde(default, deserialize_with = "whole::<_, MAX_TAIL>")]
     #[param(maximum = 1_000)]
     tail: Option<u64>,
     /// Whether new lines are told as they come, as server-sent events `line`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     #[param(required = false)]
     follow: bool,
     /// Following ends after so many seconds; without it, when the client ends it.
+    #[serde(default, deserialize_with = "whole::<_, MAX_FOR_S>")]
     #[param(maximum = 86_400)]
     for_s: Option<u64>,
 }
@@ -55,8 +58,8 @@ pub(super) async fn get_logs(
     Id(id): Id,
     Asked(query): Asked<LogsQuery>,
 ) -> Result<Response, ApiError> {
-    let tail = at_most("tail", query.tail.unwrap_or(DEFAULT_TAIL), MAX_TAIL)?;
-    let end = bound(query.for_s)?;
+    let tail = query.tail.unwrap_or(DEFAULT_TAIL);
+    let end = bound(query.for_s);
     let agent = Agent::of(&shared, id)?;
     if !query.follow {
         let lines: Vec<LogLine> = agent.get(&format!("/logs?tail={tail}")).await?;

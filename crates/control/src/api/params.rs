@@ -75,11 +75,3 @@ fn no_name(what: &str, text: &str, allowed: &str) -> ApiError {
     let text: String = text.chars().take(64).collect();
     Failure::not_found(format!("{text:?} is no {what}'s name: it has {allowed}")).into()
 }
-
-/// Refuses a number beyond its bound.
-pub(super) fn at_most(field: &str, value: u64, most: u64) -> Result<u64, ApiError> {
-    if value <= most {
-        return Ok(value);
-    }
-    Err(ApiError::new(StatusCode::BAD_REQUEST, format!("{field} is {value}: allowed are 0 to {most}")))
-}

@@ -323,3 +323,71 @@ fn what_was_not_made_is_taken_back_whoever_acted_meanwhile() {
     policy.ended(at(4), Ended::NotGiven);
     assert_eq!(acts(policy.see(&given(9, &down))), Remedy::ResetNetwork, "it was not made yet");
 }
+
+#[test]
+fn an_attempt_is_judged_by_what_it_was_for() {
+    use FaultKind::{CpuOver, DisplayGone, EncoderFault, Frozen, SegmentDown, SessionFailed, SoundGone, Worse};
+    use Outcome::{InVain, Repaired};
+    use Remedy::{ResetDisplay, ResetSound, RestartAgent, RestartQemu, RestartStream};
+    let runs = |kinds: &[FaultKind]| Verdict { state: InstanceState::Degraded, ..sick(kinds) };
+    // What stood, what was done about it, what stands since; then what comes of that, and what is done next.
+    for (stood, action, stands, outcome, next) in [
+        // The disk is full, which the agent says in words.
+        (&[Frozen][..], RestartQemu, runs(&[Worse]), Repaired, None),
+        (&[Frozen], RestartQemu, runs(&[SoundGone]), Repaired, Some(ResetSound)),
+        (&[Frozen, CpuOver], RestartQemu, runs(&[CpuOver]), InVain, Some(RestartAgent)),
+        (&[SoundGone], ResetSound, runs(&[SoundGone]), InVain, Some(RestartQemu)),
+        // The same remedy is not made once more for what may have come of it.
+        (&[Frozen], RestartQemu, runs(&[CpuOver]), Repaired, Some(RestartAgent)),
+        (&[DisplayGone], ResetDisplay, runs(&[EncoderFault]), Repaired, Some(RestartStream)),
+        // It does not run: whether it would be frozen nobody can say.
+        (&[Frozen], RestartQemu, sick(&[Worse]), InVain, None),
+        (&[Frozen], RestartQemu, sick(&[DisplayGone]), InVain, Some(ResetDisplay)),
+        // Viewers are not heard while something else is wrong.
+        (&[SessionFailed], RestartStream, runs(&[Worse]), InVain, None),
+        (&[EncoderFault], RestartStream, runs(&[Worse]), Repaired, None),
+        (&[SegmentDown], Remedy::ResetNetwork, runs(&[SegmentDown]), InVain, Some(RestartStream)),
+    ] {
+        let told = format!("{action} for {stood:?}, then {stands:?}");
+        let mut policy = Policy::default();
+        policy.see(&given(0, &sick(stood)));
+        policy.begun(action);
+        policy.ended(at(100), Ended::Done);
+        assert!(matches!(policy.see(&given(100, &stands)), Step::Wait(Some(_))), "{told}");
+        let judged = (101..120).find_map(|seconds| match policy.see(&given(seconds, &stands)) {
+            Step::Judge(outcome) => Some(outcome),
+            _ => None,
+        });
+        assert_eq!(judged, Some(outcome), "{told}");
+        let made = (120..200).find_map(|seconds| match policy.see(&given(seconds, &stands)) {
+            Step::Act(plan) => Some(plan.action),
+            _ => None,
+        });
+        assert_eq!(made, next, "{told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_besides_does_not_lengthen_the_way_for_the_next_fault() {
+    let mut policy = Policy::default();
+    let frozen = sick(&[FaultKind::Frozen]);
+    let full = Verdict { state: InstanceState::Degraded, ..sick(&[FaultKind::Worse]) };
+    for begin in [0, 100] {
+        assert_eq!(acts(policy.see(&given(begin, &frozen))), Remedy::RestartQemu, "from the beginning each time");
+        policy.ended(at(begin + 1), Ended::Done);
+        assert_eq!(policy.see(&given(begin + 3, &full)), Step::Wait(Some(at(begin + 5))));
+        // Well for a moment, and worse again: it helped all the while.
+        assert_eq!(policy.see(&given(begin + 4, &well())), Step::Wait(Some(at(begin + 5))));
+        assert_eq!(policy.see(&given(begin + 5, &full)), Step::Judge(Outcome::Repaired));
+    }
+}
+
+#[test]
+fn an_order_for_nothing_that_stood_is_judged_by_all_that_is_wrong() {
+    let full = Verdict { state: InstanceState::Degraded, ..sick(&[FaultKind::Worse]) };
+    let mut policy = Policy::default();
+    policy.see(&given(0, &full));
+    policy.begun(Remedy::RestartQemu);
+    policy.ended(at(1), Ended::Done);
+    assert_eq!(policy.see(&given(11, &full)), Step::Judge(Outcome::InVain));
+}

@@ -164,7 +164,7 @@ impl Registry {
         }
         if entry.attempt.is_some() {
             // The one before is judged by how it looks now.
-            let outcome = if verdict.is_well() { Outcome::Repaired } else { Outcome::InVain };
+            let outcome = if entry.policy.has_helped(&verdict) { Outcome::Repaired } else { Outcome::InVain };
             self.judge(id, outcome, verdict.reason.clone());
         }
         if let Some(entry) = self.entries.get_mut(&id) {
