@@ -231,11 +231,21 @@ fn is_forgotten(error: &ClientError) -> bool {
 /// What a person is told of an error: without the address, which they know.
 fn short(error: &ClientError) -> String {
     match error {
+        ClientError::Refused { status: StatusCode::FORBIDDEN, detail: Some(detail), .. } => {
+            lacking(detail).unwrap_or_else(|| detail.clone())
+        }
         ClientError::Refused { detail: Some(detail), .. } => detail.clone(),
         ClientError::Refused { status, .. } => format!("the control plane says {status}"),
         ClientError::Unreachable { reason, .. } => format!("the control plane does not answer: {reason}"),
         ClientError::Unexpected { reason, .. } => format!("the control plane answers something unexpected: {reason}"),
     }
+}
+
+/// Which role was needed and which is there, of a guard's refusal; `None`: it was refused for something else.
+fn lacking(detail: &str) -> Option<String> {
+    let (_, roles) = detail.split_once(" needs the role ")?;
+    let (needed, has) = roles.split_once("; the token has the role ")?;
+    Some(format!("this takes the role {needed}, and you have {has}"))
 }
 
 /// Why an order came to nothing.
@@ -382,6 +392,7 @@ async fn claim(
                 }
                 let result = answer.map_err(|error| match &error {
                     ClientError::Refused { status: StatusCode::CONFLICT, .. } => Denial::Held(short(&error)),
+                    ClientError::Refused { status: StatusCode::FORBIDDEN, .. } => Denial::Forbidden(short(&error)),
                     _ if is_unknown(&error) => Denial::Unknown,
                     _ => Denial::Failed(short(&error)),
                 });

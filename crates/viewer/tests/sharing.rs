@@ -4,13 +4,13 @@
 
 mod common;
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{post as on_post, put};
 use axum::{Json, Router};
 use common::{GREEN, Made, PATIENCE, VGA, Viewer, id, instance};
-use loco_http::{Client, Token, TokenFile};
+use loco_http::{Client, Guard, Limits, Role, Token, TokenFile};
 use loco_model::api::{Alert, Instance, Severity};
 use loco_model::failure::{FailureClass, Remedy};
 use loco_model::input::KeysEvent;
@@ -22,7 +22,9 @@ use loco_viewer::app::{Event, Post};
 use loco_viewer::control::Update;
 use loco_viewer::plane::{Plane, identity};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -33,17 +35,17 @@ struct Stand {
     holder: Arc<Mutex<Option<InputHolder>>>,
 }
 
-async fn report(State(stand): State<Stand>, Path(_): Path<String>, Json(body): Json<Value>) -> StatusCode {
+async fn report(State(stand): State<Stand>, UrlPath(_): UrlPath<String>, Json(body): Json<Value>) -> StatusCode {
     let _ = stand.heard.send(("report".into(), body));
     StatusCode::NO_CONTENT
 }
 
-async fn gone(State(stand): State<Stand>, Path(viewer): Path<String>) -> StatusCode {
+async fn gone(State(stand): State<Stand>, UrlPath(viewer): UrlPath<String>) -> StatusCode {
     let _ = stand.heard.send(("gone".into(), json!(viewer)));
     StatusCode::NO_CONTENT
 }
 
-async fn claim(State(stand): State<Stand>, Path(id): Path<String>, Json(body): Json<Value>) -> Response {
+async fn claim(State(stand): State<Stand>, UrlPath(id): UrlPath<String>, Json(body): Json<Value>) -> Response {
     let action = body["action"].as_str().unwrap_or_default().to_owned();
     let _ = stand.heard.send((format!("{action} {id}"), body));
     match &*stand.holder.lock().unwrap() {
@@ -52,7 +54,7 @@ async fn claim(State(stand): State<Stand>, Path(id): Path<String>, Json(body): J
     }
 }
 
-async fn order(State(stand): State<Stand>, Path(path): Path<String>, body: String) -> StatusCode {
+async fn order(State(stand): State<Stand>, UrlPath(path): UrlPath<String>, body: String) -> StatusCode {
     let _ = stand.heard.send((path, serde_json::from_str(&body).unwrap_or_default()));
     StatusCode::ACCEPTED
 }
@@ -70,9 +72,25 @@ fn ada() -> InputHolder {
 }
 
 fn bench(count: usize, follow: bool) -> Bench {
+    bench_as(Role::Operate, count, follow)
+}
+
+/// The control plane's tokens: the viewer's alone, with that role.
+fn guard(role: Role, folder: &Path, token: &Token) -> Guard {
+    let path = folder.join("control-token");
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+    write!(file, "{role} {}", token.as_str()).unwrap();
+    Guard::new(TokenFile::open(&path).unwrap())
+        .role(Method::PUT, "/api/viewers", Role::View)
+        .role(Method::DELETE, "/api/viewers", Role::View)
+        .role(Method::POST, "/api/instances/*/input", Role::Play)
+        .role(Method::POST, "/api/active", Role::Play)
+}
+
+fn bench_as(role: Role, count: usize, follow: bool) -> Bench {
     let tokens = tempfile::tempdir().unwrap();
     let path = tokens.path().join("token");
-    Token::create_file(&path).unwrap();
+    let guard = guard(role, tokens.path(), &Token::create_file(&path).unwrap());
     let client = Client::new(TokenFile::open(&path).unwrap()).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -89,7 +107,7 @@ fn bench(count: usize, follow: bool) -> Bench {
                 .route("/api/{*path}", on_post(order))
                 .with_state(stand);
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, router).await
+            axum::serve(listener, guard.protect(router, Limits::default())).await
         });
         Plane::open(runtime, client, api, identity(Some("me@here")), post)
     };
@@ -209,6 +227,34 @@ fn what_another_holds_is_shown_not_sent_and_can_be_taken() {
     bench.key(1, true);
     bench.viewer.ask(json!({"cmd": "wall"})).unwrap();
     assert!(bench.viewer.got.try_recv().is_err(), "it was sent");
+}
+
+#[test]
+fn who_may_only_look_is_told_so_and_what_did_not_happen() {
+    let mut bench = bench_as(Role::View, 2, false);
+    let look = "You may only look: this takes the role play, and you have view";
+    for pressed in [true, false, true, false] {
+        bench.key(0, pressed);
+    }
+    bench.toast_when(look);
+    let wall = bench.viewer.ask(json!({"cmd": "wall"})).unwrap();
+    assert_eq!(toasts(&wall), [look], "once for all keys");
+    for what in ["take", "control-alt-delete"] {
+        // The last word about it is gone: a click is answered all the same.
+        bench.viewer.wall_when("no messages", |wall| toasts(wall).is_empty());
+        bench.viewer.ask(json!({"cmd": "act", "tile": "instance-0", "what": what})).unwrap();
+        bench.toast_when(look);
+    }
+    let why = "this takes the role operate, and you have view";
+    for (what, line) in [
+        ("restart", "Loco 2 is not restarted"),
+        ("recover", "Loco 2 is not repaired"),
+        ("snapshot", "No snapshot of Loco 2 was made"),
+    ] {
+        bench.viewer.ask(json!({"cmd": "act", "tile": "instance-1", "what": what})).unwrap();
+        let line = format!("{line}: {why}");
+        bench.viewer.wall_when(&line, |wall| toasts(wall).contains(&line));
+    }
 }
 
 #[test]

@@ -81,6 +81,10 @@ impl App {
                 Deed::Send(id, event) => self.send(id, |session| session.send_keys(event)),
                 Deed::Refused(id) => self.say_holder(host, id, "has the input of"),
                 Deed::Taken(id) => self.say_holder(host, id, "took the input of"),
+                Deed::Forbidden(why) => {
+                    let line = format!("You may only look: {why}");
+                    self.note(Note::new(Tone::Warning, line).keyed("may only look"));
+                }
             }
         }
     }

@@ -95,16 +95,9 @@ impl App {
         let gain = match result {
             Ok(gain) => gain,
             Err(why) => {
-                let what = match order {
-                    TileOrder::Recover(_) => "is not repaired",
-                    TileOrder::Pause => "is not paused",
-                    TileOrder::Resume => "does not go on",
-                    TileOrder::Snapshot(_) => "is not kept",
-                    TileOrder::Load(_) => "does not go back",
-                    TileOrder::Snapshots => "does not tell its snapshots",
-                    TileOrder::Evidence { .. } => "has no evidence",
-                };
-                self.note(Note::new(Tone::Bad, format!("{name} {what}: {why}")));
+                let what = words::not_done(&name, &order);
+                // Asked for again and refused again, it is one message.
+                self.note(Note::new(Tone::Bad, format!("{what}: {why}")).keyed(what));
                 return;
             }
         };
@@ -157,6 +150,7 @@ impl App {
     pub(super) fn control_alt_delete(&mut self, host: &mut dyn Host, id: InstanceId) {
         let keys: Vec<Key> = ["ControlLeft", "AltLeft", "Delete"].iter().filter_map(|key| key.parse().ok()).collect();
         let down = keys.iter().map(|key| KeysEvent::Key { key: *key, pressed: true });
+        self.hold.insist(id);
         let up = keys.iter().rev().map(|key| KeysEvent::Key { key: *key, pressed: false });
         for event in down.chain(up) {
             self.give_keys(host, id, event);

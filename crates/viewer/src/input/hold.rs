@@ -25,6 +25,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 pub enum Denial {
     /// Another viewer holds it; what the control plane says about that.
     Held(String),
+    /// This viewer may only look; why.
+    Forbidden(String),
     /// The control plane knows of no holders.
     Unknown,
     /// It failed; why.
@@ -42,6 +44,8 @@ pub enum Deed {
     Refused(InstanceId),
     /// Another viewer took it from us.
     Taken(InstanceId),
+    /// This viewer may only look: tell why. Once for all keys, and for each wish that was made by a click.
+    Forbidden(String),
 }
 
 /// What becomes of one input.
@@ -77,13 +81,15 @@ pub struct Hold {
     others: bool,
     /// The control plane answers, and knows of holders.
     speaks: bool,
+    /// It was said that this viewer may only look: so it may everywhere.
+    told_forbidden: bool,
 }
 
 impl Hold {
     /// Nobody's.
     #[must_use]
     pub fn new(me: InputHolder) -> Self {
-        Self { me, guests: Default::default(), others: false, speaks: false }
+        Self { me, guests: Default::default(), others: false, speaks: false, told_forbidden: false }
     }
 
     /// Who holds it; `None`: nobody, or unknown.
@@ -161,6 +167,7 @@ impl Hold {
         out: &mut Vec<Deed>,
     ) {
         let me = self.me.clone();
+        let told_forbidden = &mut self.told_forbidden;
         let Some(guest) = self.guests.get_mut(id.index()) else { return };
         if action == ClaimAction::Release {
             return;
@@ -169,6 +176,7 @@ impl Hold {
         match result {
             Ok(()) => {
                 (guest.holder, guest.told) = (Some(me), false);
+                *told_forbidden = false;
                 flush(id, guest, out);
             }
             Err(Denial::Held(_)) => {
@@ -176,6 +184,14 @@ impl Hold {
                 guest.quiet_until = Some(now + ASK_AGAIN);
                 if was_asking && !std::mem::replace(&mut guest.told, true) {
                     out.push(Deed::Refused(id));
+                }
+            }
+            Err(Denial::Forbidden(why)) => {
+                guest.quiet_until = Some(now + ASK_AGAIN);
+                // Its agent lets in whom it knows: it decides.
+                flush(id, guest, out);
+                if !std::mem::replace(told_forbidden, true) || action == ClaimAction::Take {
+                    out.push(Deed::Forbidden(why.clone()));
                 }
             }
             Err(Denial::Unknown) => self.set_speaks(false, out),
@@ -219,6 +235,14 @@ impl Hold {
         }
         guest.waiting.push(event);
         Verdict::Keep
+    }
+
+    /// A person clicks for an input: it is asked for at once, and a refusal is told, also where one was told before.
+    pub fn insist(&mut self, id: InstanceId) {
+        self.told_forbidden = false;
+        if let Some(guest) = self.guests.get_mut(id.index()) {
+            (guest.quiet_until, guest.told) = (None, false);
+        }
     }
 
     /// Takes it, whoever has it.
@@ -293,161 +317,4 @@ fn flush(id: InstanceId, guest: &mut Guest, out: &mut Vec<Deed>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ClaimAction::{Ask, Release, Take};
-
-    fn id(n: usize) -> InstanceId {
-        InstanceId::try_new(n).unwrap()
-    }
-
-    fn person(name: &str) -> InputHolder {
-        InputHolder { viewer: name.to_lowercase(), name: name.to_owned() }
-    }
-
-    fn press() -> Option<KeysEvent> {
-        Some(KeysEvent::Key { key: "KeyA".parse().unwrap(), pressed: true })
-    }
-
-    fn lift() -> Option<KeysEvent> {
-        Some(KeysEvent::Key { key: "KeyA".parse().unwrap(), pressed: false })
-    }
-
-    struct Bench {
-        hold: Hold,
-        now: Duration,
-    }
-
-    impl Bench {
-        fn new(others: bool) -> Self {
-            let mut hold = Hold::new(person("Me"));
-            hold.set_speaks(true, &mut Vec::new());
-            hold.set_others(others);
-            Self { hold, now: Duration::from_secs(100) }
-        }
-
-        fn wants(&mut self, event: Option<KeysEvent>) -> (Verdict, Vec<Deed>) {
-            let mut out = Vec::new();
-            let verdict = self.hold.wants(id(2), event, self.now, &mut out);
-            (verdict, out)
-        }
-
-        fn answered(&mut self, action: ClaimAction, result: &Result<(), Denial>) -> Vec<Deed> {
-            let mut out = Vec::new();
-            self.hold.answered(id(2), action, result, self.now, &mut out);
-            out
-        }
-
-        fn heard(&mut self, holder: Option<InputHolder>) -> Vec<Deed> {
-            let mut out = Vec::new();
-            self.hold.heard(id(2), holder, &mut out);
-            out
-        }
-
-        fn pass(&mut self, seconds: u64) -> Vec<Deed> {
-            let mut out = Vec::new();
-            self.now += Duration::from_secs(seconds);
-            self.hold.pass(self.now, &mut out);
-            out
-        }
-    }
-
-    #[test]
-    fn alone_the_first_key_does_not_wait() {
-        let mut bench = Bench::new(false);
-        assert_eq!(bench.wants(press()), (Verdict::Send, vec![Deed::Claim(id(2), Ask)]));
-        assert_eq!(bench.wants(lift()), (Verdict::Send, vec![]), "asked once");
-        assert_eq!(bench.answered(Ask, &Ok(())), []);
-        assert!(bench.hold.is_mine(id(2)));
-        assert_eq!(bench.wants(press()), (Verdict::Send, vec![]));
-    }
-
-    #[test]
-    fn with_others_keys_wait_for_the_answer_in_order() {
-        let mut bench = Bench::new(true);
-        assert_eq!(bench.wants(press()), (Verdict::Keep, vec![Deed::Claim(id(2), Ask)]));
-        assert_eq!(bench.wants(None), (Verdict::Keep, vec![]), "motion does not wait");
-        assert_eq!(bench.wants(lift()), (Verdict::Keep, vec![]));
-        let sent = [press(), lift()].into_iter().flatten().map(|event| Deed::Send(id(2), event));
-        assert_eq!(bench.answered(Ask, &Ok(())), sent.collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn another_holder_is_told_once_and_nothing_is_sent() {
-        let mut bench = Bench::new(true);
-        assert_eq!(bench.heard(Some(person("Ada"))), []);
-        assert_eq!(bench.wants(press()), (Verdict::Keep, vec![Deed::Refused(id(2))]));
-        assert_eq!(bench.wants(press()), (Verdict::Keep, vec![]));
-        let mut out = Vec::new();
-        bench.hold.take(id(2), bench.now, &mut out);
-        assert_eq!(out, [Deed::Claim(id(2), Take)]);
-        assert_eq!(bench.answered(Take, &Ok(())), []);
-        assert_eq!(bench.wants(press()), (Verdict::Send, vec![]));
-        assert_eq!(bench.heard(Some(person("Ada"))), [Deed::Taken(id(2))]);
-        assert_eq!(bench.wants(press()), (Verdict::Keep, vec![]), "the take-over told it");
-    }
-
-    #[test]
-    fn a_refusal_drops_what_waited() {
-        let mut bench = Bench::new(true);
-        bench.wants(press());
-        assert_eq!(bench.answered(Ask, &Err(Denial::Held("Ada".into()))), [Deed::Refused(id(2))]);
-        assert_eq!(bench.heard(Some(person("Ada"))), [], "no second word about it");
-        bench.heard(None);
-        bench.pass(6);
-        assert_eq!(bench.wants(press()).1, [Deed::Claim(id(2), Ask)], "it is free again");
-    }
-
-    #[test]
-    fn a_control_plane_that_is_silent_old_or_gone_does_not_matter() {
-        let mut bench = Bench::new(true);
-        bench.wants(press());
-        assert_eq!(bench.pass(1), [Deed::Send(id(2), press().unwrap())], "silent");
-        assert_eq!(bench.wants(press()), (Verdict::Send, vec![]));
-        let mut bench = Bench::new(true);
-        bench.wants(press());
-        assert_eq!(bench.answered(Ask, &Err(Denial::Unknown)), [Deed::Send(id(2), press().unwrap())], "old");
-        assert_eq!(bench.wants(press()), (Verdict::Send, vec![]));
-        let mut bench = Bench::new(true);
-        bench.heard(Some(person("Ada")));
-        bench.hold.set_speaks(false, &mut Vec::new());
-        assert_eq!(bench.wants(press()), (Verdict::Send, vec![]), "gone");
-    }
-
-    #[test]
-    fn none_of_many_keys_is_lost_or_overtaken_while_the_answer_is_awaited() {
-        let mut bench = Bench::new(true);
-        let mut sent = Vec::new();
-        for n in 0..=MOST_WAITING {
-            let event = if n % 2 == 0 { press() } else { lift() };
-            let (verdict, deeds) = bench.wants(event);
-            sent.extend(
-                deeds.into_iter().filter_map(|deed| if let Deed::Send(_, event) = deed { Some(event) } else { None }),
-            );
-            assert_eq!(verdict == Verdict::Send, n == MOST_WAITING, "{n}");
-            sent.extend(event.filter(|_| verdict == Verdict::Send));
-        }
-        let expected = (0..=MOST_WAITING).filter_map(|n| if n % 2 == 0 { press() } else { lift() });
-        assert_eq!(sent, expected.collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn it_is_given_back_a_while_after_the_focus_left() {
-        let mut bench = Bench::new(false);
-        bench.wants(press());
-        bench.answered(Ask, &Ok(()));
-        bench.hold.focus_moved(Some(id(2)), Some(id(3)), bench.now);
-        assert_eq!(bench.pass(4), []);
-        bench.hold.focus_moved(Some(id(3)), Some(id(2)), bench.now);
-        assert_eq!(bench.pass(20), [], "it came back in time");
-        bench.hold.went_away(Some(id(2)), bench.now);
-        assert_eq!(bench.pass(20), []);
-        bench.wants(press());
-        assert_eq!(bench.pass(20), [], "typing keeps it");
-        bench.hold.focus_moved(Some(id(2)), None, bench.now);
-        assert_eq!(bench.hold.next(), Some(bench.now + RELEASE_AFTER));
-        assert_eq!(bench.pass(5), [Deed::Claim(id(2), Release)]);
-        assert!(!bench.hold.is_mine(id(2)));
-        assert_eq!(bench.hold.next(), None);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use crate::quality::{self, Quality};
 use loco_media::SessionState;
 use loco_model::api::Instance;
 use loco_model::failure::FailureClass;
+use loco_model::report::HELD;
 use loco_model::usage::QualityLevel;
 use loco_model::{InstanceId, InstanceState};
 use std::time::Duration;
@@ -150,6 +151,8 @@ fn message(told: &Told<'_>, state: InstanceState, line: Option<&str>) -> Message
             if told.instance.failure == FailureClass::Network {
                 // Connections cost no attempt.
                 line = format!("{line}. It is live again by itself once it answers.");
+            } else if is_out_of_room(told.instance) {
+                line = format!("{line}. It goes on by itself once there is room.");
             } else if let Some(left) = left {
                 line = format!("{line}. {}.", sentence(&words::attempts_left(left)));
             }
@@ -169,6 +172,11 @@ fn message(told: &Told<'_>, state: InstanceState, line: Option<&str>) -> Message
 pub fn is_paused(instance: &Instance) -> bool {
     instance.state == InstanceState::Stopped
         && instance.reason.as_deref().is_some_and(|reason| reason.contains("paused"))
+}
+
+/// Whether its guest is held until its disk has room again.
+fn is_out_of_room(instance: &Instance) -> bool {
+    instance.reason.as_deref().is_some_and(|reason| reason.starts_with(HELD) && reason.contains("no space"))
 }
 
 /// With its first letter as a sentence has it, unless it begins with a name or an address.
@@ -367,6 +375,19 @@ mod tests {
         let line = plate(&lost, None, true).message.map(|message| message.line);
         let told = "Agent does not answer: no answer in time. It is live again by itself once it answers.";
         assert_eq!(line.as_deref(), Some(told));
+    }
+
+    #[test]
+    fn a_guest_without_room_goes_on_by_itself() {
+        let line = |why: &str| {
+            let reason = format!("{HELD}: {why}");
+            let held = Instance { attempts_left: Some(3), ..instance(Failed, Some(&reason)) };
+            plate(&held, None, true).message.map(|message| message.line)
+        };
+        let told = "QEMU holds the guest: no space is left. It goes on by itself once there is room.";
+        assert_eq!(line("no space is left").as_deref(), Some(told));
+        let told = "QEMU holds the guest: input/output error. 3 attempts are left in this hour.";
+        assert_eq!(line("input/output error").as_deref(), Some(told));
     }
 
     #[test]

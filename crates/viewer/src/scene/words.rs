@@ -1,7 +1,8 @@
 //! What is being done to an instance, in words for people. Pure.
 
+use crate::plane::TileOrder;
 use loco_model::failure::{FailureClass, Remedy};
-use loco_model::recovery::{AFTERWARDS, Attempt, Initiator, MAX_ATTEMPTS, Outcome};
+use loco_model::recovery::{AFTERWARDS, Attempt, Initiator, MAX_ATTEMPTS, Outcome, RecoverOrder};
 
 /// What took less than this, in milliseconds, took no time to people.
 const NO_TIME: u64 = 50;
@@ -31,6 +32,29 @@ pub const fn done(remedy: Remedy) -> &'static str {
         Remedy::ResetNetwork => "its network card was plugged in anew",
         Remedy::RestartQemu => "QEMU was restarted",
         Remedy::RestartAgent => "its agent was restarted",
+    }
+}
+
+/// What was ordered and does not happen; the reason is to follow.
+#[must_use]
+pub fn not_done(name: &str, order: &TileOrder) -> String {
+    match order {
+        TileOrder::Recover(RecoverOrder { action: None, .. }) => format!("{name} is not repaired"),
+        TileOrder::Recover(RecoverOrder { action: Some(remedy), .. }) => match remedy {
+            Remedy::ResetDisplay => format!("{name}'s display is not attached to anew"),
+            Remedy::ResetSound => format!("{name}'s sound is not attached to anew"),
+            Remedy::RestartStream => format!("{name}'s stream is not restarted"),
+            Remedy::LowerQuality => format!("{name}'s quality is not lowered"),
+            Remedy::ResetNetwork => format!("{name}'s network card is not plugged in anew"),
+            Remedy::RestartQemu => format!("{name} is not restarted"),
+            Remedy::RestartAgent => format!("{name}'s agent is not restarted"),
+        },
+        TileOrder::Pause => format!("{name} is not paused"),
+        TileOrder::Resume => format!("{name} does not go on"),
+        TileOrder::Snapshot(_) => format!("No snapshot of {name} was made"),
+        TileOrder::Load(snapshot) => format!("{name} does not go back to {snapshot:?}"),
+        TileOrder::Snapshots => format!("{name} does not tell its snapshots"),
+        TileOrder::Evidence { .. } => format!("What was seen of {name} is not saved"),
     }
 }
 
@@ -128,6 +152,21 @@ pub fn attempt(name: &str, attempt: &Attempt) -> (News, String) {
 mod tests {
     use super::*;
     use loco_model::InstanceId;
+
+    #[test]
+    fn what_was_ordered_and_did_not_happen_is_told_in_its_own_words() {
+        let recover = |action| TileOrder::Recover(RecoverOrder { action, is_override: false });
+        for (order, line) in [
+            (recover(None), "Loco 1 is not repaired"),
+            (recover(Some(Remedy::RestartQemu)), "Loco 1 is not restarted"),
+            (recover(Some(Remedy::RestartStream)), "Loco 1's stream is not restarted"),
+            (TileOrder::Pause, "Loco 1 is not paused"),
+            (TileOrder::Snapshot("kept".into()), "No snapshot of Loco 1 was made"),
+            (TileOrder::Load("desk".into()), "Loco 1 does not go back to \"desk\""),
+        ] {
+            assert_eq!(not_done("Loco 1", &order), line);
+        }
+    }
 
     #[test]
     fn every_outcome_is_one_line() {
