@@ -26,7 +26,7 @@ async fn memtest_runs_and_is_seen() -> Result<()> {
     let arguments = ["-n", "1", "--profile", profile].map(str::to_owned).to_vec();
     let wall = Wall::start(Options { name: "memtest", arguments, environment: Vec::new() }).await?;
     let seen = wait_for("memtest86+ on the screen", START, async || {
-        let state = wall.tiles().await?[0].state;
+        let state = wall.tiles().await?.first().context("the wall is empty")?.state;
         ensure!(state == InstanceState::Live, "the tile is {state:?}");
         let picture = wall.desktop.capture_part(wall.place(0).await?)?;
         let share = picture.share(is_blue);
