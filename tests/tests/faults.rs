@@ -48,7 +48,7 @@ fn lines(document: &str) -> Vec<Vec<String>> {
 #[test]
 fn tests_of_other_rooms_are_told_from_what_is_none() {
     assert!(is_elsewhere("agent::stuck a_stuck_agent_answers_503_and_200_when_it_goes_on"));
-    assert!(!is_elsewhere("agent::stuck start"), "a helper");
+    assert!(!is_elsewhere("agent::stuck health"), "a helper");
     assert!(!is_elsewhere("agent::stuck there_is_no_such_test"));
     assert!(!is_elsewhere("agent::no_such_file there_is_no_such_test"));
     assert!(!is_elsewhere("recovery there_is_no_such_test"));

@@ -2,37 +2,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
-use clap::Parser as _;
-use loco_agent::AgentArgs;
+mod common;
+
+use common::{Agent, PATIENCE, TOKEN};
 use reqwest::{Method, StatusCode};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
-
-/// Set in the process that is the agent.
-const SERVES: &str = "LOCO_AGENT_TEST_SERVES";
-/// A QEMU's start on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-const TOKEN: &str = "not-a-secret-of-anyone";
-
-#[derive(clap::Parser)]
-struct Line {
-    #[command(flatten)]
-    args: AgentArgs,
-}
-
-/// Not a test by itself: the agent of the next one.
-#[test]
-fn serve() {
-    if std::env::var_os(SERVES).is_some() {
-        let line = Line::parse_from(["agent", "--json"]);
-        assert_eq!(loco_agent::run(&line.args).unwrap(), ExitCode::SUCCESS);
-    }
-}
 
 struct Asker {
     http: reqwest::Client,
@@ -84,22 +59,8 @@ fn by(sender: Option<&str>, in_use: bool, max_fps: Option<u32>, lease_s: u32, ho
 #[tokio::test]
 async fn what_one_control_plane_says_is_not_undone_by_another() {
     let dir = tempfile::tempdir().unwrap();
-    let token = dir.path().join("token");
-    std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
-    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "serve", "--nocapture"]).env(SERVES, "1").env("LOCO_TOKEN_FILE", &token);
-    command.env("LOCO_STATE_DIR", dir.path().join("state")).env("LOCO_ACCEL", "tcg").env("LOCO_MODE", "quiet");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = loop {
-        let line = lines.next_line().await.unwrap().expect("it ended without a word");
-        if line.contains("\"address\"") {
-            break line;
-        }
-    };
-    let line: Value = serde_json::from_str(line.get(line.find('{').unwrap()..).unwrap()).unwrap();
-    let agent = Asker { http: reqwest::Client::new(), url: line["address"].as_str().unwrap().to_owned() };
+    let process = Agent::start(dir.path(), None).await;
+    let agent = Asker { http: reqwest::Client::new(), url: process.url.clone() };
 
     // One has a player here; the other has its players elsewhere, and would have it capped.
     assert_eq!(agent.says(&by(Some("a"), true, None, 60, Some("ada"))).await, (true.into(), Value::Null, "ada".into()));
@@ -144,8 +105,5 @@ async fn what_one_control_plane_says_is_not_undone_by_another() {
     assert_eq!((&kept["outcome"], &kept["detail"]), (&json!("invain"), &json!("it stands still")), "{ledger}");
     assert_eq!(ledger["left"], 2, "{ledger}");
 
-    let pid = Pid::from_raw(line["pid"].as_u64().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
-    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
-    assert!(ended.success(), "{ended:?}");
+    process.end().await;
 }
