@@ -26,6 +26,8 @@ const START_WAIT: f64 = 2.0;
 const TOO_MUCH_MS: f64 = 150.0;
 /// What may be there beyond that in the middle of sound, before its beginning is left out.
 const SURPLUS_MS: f64 = 20.0;
+/// More than this above the start level is not held back to keep a pause as long as it was.
+const PAUSE_KEPT_MS: f64 = 30.0;
 /// Late packets concealed in a row before playing stops: 40 ms of ours, in which Opus lets fade what it makes up.
 const MAX_LATE: u32 = 8;
 /// A pause in the sender's time that is played as it was, at most; a longer one has no meaning for the delay.
@@ -255,7 +257,7 @@ impl Reader {
         }
         let gap = ended_at.map_or(0, |end| i64::from(timestamp.wrapping_sub(end) as i32));
         let gap_left = if gap <= MAX_GAP_FRAMES { gap - gap_played } else { 0 };
-        if gap_left > frames as i64 / 2 && stored_ms < start_ms + TOO_MUCH_MS / 2.0 {
+        if gap_left > frames as i64 / 2 && stored_ms < start_ms + PAUSE_KEPT_MS {
             return false;
         }
         if !marker && stored_ms > start_ms + SURPLUS_MS {

@@ -158,7 +158,7 @@ mod tests {
     use crate::render::gpu::Gpu;
     use loco_model::Size;
 
-    const WINDOWS: usize = 40;
+    const WINDOWS: usize = 200;
     const DRAWINGS: u64 = 3;
 
     /// The window may close at any moment while drawings are under way.
