@@ -122,8 +122,9 @@ impl SoundServer {
         let mut command = self.daemon("pulseaudio");
         command
             .args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes"])
-            // As on a desktop, where rtkit grants it; without leave for it, it runs all the same.
-            .args(["--realtime=yes", "--high-priority=no", "-F"])
+            // Its defaults, which rtkit grants it on a desktop: its sink is served in real time, its clients before other
+            // programs. Without leave for it, it runs all the same.
+            .args(["--realtime=yes", "--high-priority=yes", "-F"])
             .arg(&script);
         self.daemons = vec![spawn(command, "pulseaudio").await?];
         connect(&self.socket, &mut self.daemons.iter_mut().collect::<Vec<_>>()).await

@@ -21,9 +21,14 @@ const LEAST_PACKET_FRAMES: usize = 120;
 const START_MS: f64 = 24.0;
 /// If that much does not come, what is there is played after this many times its length.
 const START_WAIT: f64 = 2.0;
-/// More than this above the spare is thrown away, down to the start level: a callback that was not called for a while. Less
-/// is played a little faster until it is gone, so that a sound server that left out a moment costs no second interruption.
+/// More than this above the spare for [`TOO_MUCH_FOR`] is thrown away, down to the start level: the sound server left
+/// that much out. Less is played a little faster until it is gone, so that a moment that was left out costs no second
+/// interruption.
 const TOO_MUCH_MS: f64 = 150.0;
+/// A sound server that stood still may ask in one go for all that it did not ask for meanwhile.
+const TOO_MUCH_FOR: usize = RATE_HZ as usize;
+/// And more than this at once: nothing that comes later than that is asked for.
+const FAR_TOO_MUCH_MS: f64 = 400.0;
 /// What may be there beyond that in the middle of sound, before its beginning is left out.
 const SURPLUS_MS: f64 = 20.0;
 /// More than this above the start level is not held back to keep a pause as long as it was.
@@ -71,6 +76,8 @@ pub struct Reader {
     last_packet_was_quiet: bool,
     /// Frames of a ramp up still to play.
     ramp_left: usize,
+    /// Frames played while more than [`TOO_MUCH_MS`] was there.
+    too_much_for: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,6 +117,7 @@ impl Reader {
             decoded_until: 0,
             last_packet_was_quiet: true,
             ramp_left: 0,
+            too_much_for: 0,
         })
     }
 
@@ -173,7 +181,9 @@ impl Reader {
             return Filled::Silence;
         }
         let part_ms = milliseconds(frames);
-        if self.stored_ms() - part_ms > self.steering.spare_ms() + TOO_MUCH_MS {
+        let surplus_ms = self.stored_ms() - part_ms - self.steering.spare_ms();
+        self.too_much_for = if surplus_ms > TOO_MUCH_MS { self.too_much_for + frames } else { 0 };
+        if surplus_ms > FAR_TOO_MUCH_MS || self.too_much_for > TOO_MUCH_FOR {
             self.skip();
         }
         self.steering.observe(self.stored_ms() - part_ms, part_ms / 1000.0);
@@ -297,7 +307,7 @@ impl Reader {
     fn skip(&mut self) {
         self.keep_start();
         self.steering.restart();
-        self.ramp_left = RAMP_FRAMES;
+        (self.ramp_left, self.too_much_for) = (RAMP_FRAMES, 0);
         count(&self.counters().skips);
     }
 

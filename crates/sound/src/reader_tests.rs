@@ -382,19 +382,47 @@ fn a_callback_that_was_not_called_skips_to_the_present() {
     }
     give(&mut writer, &agent.tone(48 * 250));
     play(&mut reader, 0.01);
+    assert_eq!(reader.stats().read().skips, 0, "it may still be asked for");
+    for _ in 0..110 {
+        give(&mut writer, &agent.tone(480));
+        play(&mut reader, 0.01);
+    }
     let stats = reader.stats().read();
-    assert_eq!(stats.skips, 1);
+    assert_eq!((stats.skips, stats.underruns), (1, 0));
+    assert!(stats.buffer_ms < 30.0, "{stats:?}");
+    give(&mut writer, &agent.tone(48 * 500));
+    play(&mut reader, 0.01);
+    let stats = reader.stats().read();
+    assert_eq!((stats.skips, stats.underruns), (2, 0), "far too much");
     assert!(stats.buffer_ms < 30.0, "{stats:?}");
     // So many that neither ring nor places hold them: bounded, and playing goes on at the newest.
     for p in (0..10).flat_map(|_| agent.tone(4800)).collect::<Vec<_>>() {
         let _ = writer.push(p.sequence, p.timestamp, p.marker, &p.payload);
     }
-    for _ in 0..50 {
+    for _ in 0..120 {
         play(&mut reader, 0.01);
         give(&mut writer, &agent.tone(480));
     }
     let stats = reader.stats().read();
     assert!(stats.packets_overflowed > 50 && stats.playing && stats.buffer_ms < 45.0, "{stats:?}");
+}
+
+#[test]
+fn a_sound_server_that_stood_still_and_catches_up_interrupts_nothing() {
+    let (mut writer, mut reader) = packet_ring().unwrap();
+    let mut agent = Agent::new();
+    let mut heard = Vec::new();
+    for n in 0..500 {
+        give(&mut writer, &agent.tone(480));
+        match n {
+            200..230 => {}
+            230 => heard.extend(play(&mut reader, 0.31)),
+            _ => heard.extend(play(&mut reader, 0.01)),
+        }
+    }
+    let stats = reader.stats().read();
+    assert_eq!((stats.skips, stats.underruns, stats.stretches), (0, 0, 1), "{stats:?}");
+    assert!(roughest(&heard) < 0.03, "{}", roughest(&heard));
 }
 
 #[test]

@@ -21,6 +21,8 @@ const MOST_MARKER: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(300);
 /// A click is handed out within this time after it was made.
 const FAR_US: u64 = 600_000;
+/// Between two looks at nine sounds.
+const WATCH: Duration = Duration::from_secs(5);
 /// Sound has settled after this: a store that began too full or too empty.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -58,6 +60,7 @@ struct Endurance {
     /// What each keeps in store for late packets, at the end.
     spare_ms: Vec<f64>,
     sound: Value,
+    course: Vec<Value>,
 }
 
 /// Row 12.
@@ -83,7 +86,8 @@ pub(super) async fn latency_skew_underruns(lab: &Lab) -> Result<Row> {
         Series::distribution("sound after picture", &all.skew_ms),
     ];
     lab.plot("row12.svg", "Sound: latency and skew", LABELS, &series);
-    lab.keep("row12.json", &json!({"latency_ms": all.latency_ms, "skew_ms": all.skew_ms}))?;
+    let raw = json!({"latency_ms": all.latency_ms, "skew_ms": all.skew_ms, "nine": nine.course});
+    lab.keep("row12.json", &raw)?;
 
     let of = |name: &str| middle(&runs, name);
     let qemu = first_line_of(&crate::bed::qemu(), &["--version"]);
@@ -207,7 +211,7 @@ async fn endurance(bed: &mut Bed, window: Duration) -> Result<Endurance> {
     tokio::time::sleep(SETTLE).await;
     let before = tiles.automation.command("wall", json!({})).await?;
     let began = Instant::now();
-    tokio::time::sleep(window).await;
+    let course = watch(&tiles, window).await?;
     let after = tiles.automation.command("wall", json!({})).await?;
     let secs = began.elapsed().as_secs_f64();
     // One that has stopped runs dry no more. Between two stretches each is silent for a moment.
@@ -225,10 +229,30 @@ async fn endurance(bed: &mut Bed, window: Duration) -> Result<Endurance> {
         spare_ms: readers(&after).filter_map(|reader| reader["spare_ms"].as_f64()).collect(),
         missed_ms: missed(&after).zip(missed(&before)).and_then(|(after, before)| after.checked_sub(before)),
         sound: kept.into_iter().map(|name| (name.to_owned(), sound[name].clone())).collect(),
+        course,
     };
     drop(tiles);
     bed.close_viewer().await?;
     Ok(result)
+}
+
+/// Lets `window` pass; what the readers had counted by then, again and again, so that interruptions have a time.
+async fn watch(tiles: &Tiles, window: Duration) -> Result<Vec<Value>> {
+    const COUNTS: [&str; 5] = ["underruns", "skips", "concealed_late", "buffer_ms", "spare_ms"];
+    let (began, mut course) = (Instant::now(), Vec::new());
+    loop {
+        let left = window.saturating_sub(began.elapsed());
+        tokio::time::sleep(left.min(WATCH)).await;
+        if left <= WATCH {
+            return Ok(course);
+        }
+        let wall = tiles.automation.command("wall", json!({})).await?;
+        let each = |name: &str| readers(&wall).map(|reader| reader[name].clone()).collect::<Value>();
+        let mut now: Map<String, Value> = COUNTS.iter().map(|name| ((*name).to_owned(), each(name))).collect();
+        now.insert("at_us".to_owned(), json!(monotonic_us()));
+        now.insert("missed_ms".to_owned(), wall["sound"]["missed_ms"].clone());
+        course.push(Value::Object(now));
+    }
 }
 
 async fn wait_playing(tiles: &Tiles, sounds: usize, deadline: Instant) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use crate::ring::Packet;
 
-/// Places for packets that wait: 320 ms of ours.
-const PLACES: u64 = 64;
+/// Places for packets that wait: 640 ms of ours, more than a reader keeps.
+const PLACES: u64 = 128;
 /// A packet this far behind is no straggler: the sender began anew.
 const FORGET: u64 = 1000;
 /// Packets by sequence number.

@@ -4,6 +4,10 @@
 //! It is asked for twice, 8 ms apart, since the asking or its answer may be lost too, and again in pairs after a round
 //! trip, ever more rarely, until it is 400 ms old: then nobody waits for it any more.
 //! While the sender closes frames with parity, the first asking waits for the parity of the frame.
+//!
+//! Nothing newer shows that a frame's last packet is missing before the next frame comes. But a frame that is begun ends
+//! within moments: if it does not, the packet behind its newest one is asked for. A sender that has not sent it yet knows
+//! no such packet, and does nothing.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,6 +22,14 @@ const AGAIN: Duration = Duration::from_millis(8);
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 /// Parity that has not come by then is lost too: a large frame takes 20 ms at 8 Mbit/s.
 const PARITY_WITHIN: Duration = Duration::from_millis(25);
+/// A frame that is begun, or its parity, goes on within this, or within so many times what two of its packets were apart
+/// lately.
+const GOES_ON_WITHIN: Duration = Duration::from_millis(6);
+const GOES_ON_SPACINGS: u32 = 3;
+/// The share of what packets were apart that each following pair leaves of it.
+const SPACING_FADES: f64 = 15.0 / 16.0;
+/// We were late ourselves by this much: what came meanwhile waits to be read.
+const HELD_UP: Duration = Duration::from_millis(2);
 /// Parity is expected for so long after some came.
 const PARITY_MEMORY: Duration = Duration::from_secs(2);
 /// A packet that is missing for longer is of no use: the frames have gone on.
@@ -82,6 +94,17 @@ struct Missing {
     askings: u8,
     /// Timestamp of the packet that showed the gap, while parity may still repair it.
     awaits_parity: Option<u32>,
+    /// Nothing newer came: it may not be sent yet.
+    suspected: bool,
+}
+
+/// The newest packet of a frame that has not ended.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    timestamp: u32,
+    at: Instant,
+    /// When the next one is suspected to be lost.
+    due: Option<Instant>,
 }
 
 /// One stream's missing packets.
@@ -91,7 +114,12 @@ pub(super) struct Asker {
     /// Ascending.
     missing: VecDeque<Missing>,
     round_trip: Option<Duration>,
+    /// As it was told last.
+    path: Option<Duration>,
     parity_seen: Option<Instant>,
+    begun: Option<Begun>,
+    /// What two packets of one frame were apart at most, of late.
+    spacing: Duration,
     allowance: Allowance,
     asked: Vec<u16>,
 }
@@ -102,17 +130,21 @@ impl Asker {
             newest: None,
             missing: VecDeque::new(),
             round_trip: None,
+            path: None,
             parity_seen: None,
+            begun: None,
+            spacing: Duration::ZERO,
             allowance: Allowance::new(ASKINGS_AT_ONCE),
             asked: Vec::new(),
         }
     }
 
-    /// A packet arrived.
-    pub(super) fn packet(&mut self, sequence: u16, timestamp: u32, now: Instant) -> Arrival {
+    /// A packet arrived; `ends`: it is its frame's last.
+    pub(super) fn packet(&mut self, sequence: u16, timestamp: u32, ends: bool, now: Instant) -> Arrival {
         let Some(newest) = self.newest else {
             // Room below, so that an older one still has a number.
             self.newest = Some(u64::from(sequence) + (1 << 16));
+            self.goes_on(timestamp, ends, now);
             return Arrival::Newer;
         };
         let step = sequence.wrapping_sub(newest as u16) as i16;
@@ -120,21 +152,41 @@ impl Asker {
         if number <= newest {
             return self.fill(number, now);
         }
+        let mut arrival = Arrival::Newer;
         if number - newest > MAX_JUMP {
             self.missing.clear();
         } else {
+            let suspect = self.missing.pop_back_if(|missing| missing.suspected);
             let parity = self.parity_seen.is_some_and(|at| now.saturating_duration_since(at) < PARITY_MEMORY);
             let due = now + if parity { PARITY_WITHIN } else { OVERTAKEN };
-            for number in newest + 1..number {
-                self.missing.push_back(Missing {
-                    number,
-                    noticed: now,
-                    due,
-                    first_asked: None,
-                    askings: 0,
-                    awaits_parity: parity.then_some(timestamp),
-                });
+            let awaits_parity = parity.then_some(timestamp);
+            let fresh = |number| Missing {
+                number,
+                noticed: now,
+                due,
+                first_asked: None,
+                askings: 0,
+                awaits_parity,
+                suspected: false,
+            };
+            match suspect {
+                Some(suspect) if suspect.number == number => {
+                    // Sooner than an answer can come, it was only late.
+                    let took = suspect.first_asked.map(|at| now.saturating_duration_since(at));
+                    if took.is_some_and(|took| took * 2 >= self.path.or(self.round_trip).unwrap_or_default()) {
+                        self.learn(&suspect, now);
+                        arrival = Arrival::Asked;
+                    }
+                }
+                // It was asked for already: what comes of that is waited for.
+                Some(suspect) => {
+                    let due = suspect.due.min(now + self.usual_wait());
+                    self.missing.push_back(Missing { suspected: false, due, ..suspect });
+                }
+                None if number > newest + 1 => self.missing.push_back(fresh(newest + 1)),
+                None => {}
             }
+            self.missing.extend((newest + 2..number).map(fresh));
             let excess = self.missing.len().saturating_sub(MOST_MISSING);
             self.missing.drain(..excess);
         }
@@ -150,7 +202,55 @@ impl Asker {
                 _ => {}
             }
         }
-        Arrival::Newer
+        if arrival == Arrival::Asked {
+            // It says nothing of what packets are apart.
+            self.begun = None;
+        }
+        self.goes_on(timestamp, ends, now);
+        arrival
+    }
+
+    /// The newest packet is of that frame: what should follow it soon?
+    fn goes_on(&mut self, timestamp: u32, ends: bool, now: Instant) {
+        if let Some(begun) = self.begun.filter(|begun| begun.timestamp == timestamp) {
+            let apart = now.saturating_duration_since(begun.at);
+            self.spacing = apart.max(self.spacing.mul_f64(SPACING_FADES));
+        }
+        let within = GOES_ON_WITHIN.max(self.spacing * GOES_ON_SPACINGS);
+        if ends {
+            self.begun = None;
+            for missing in self.missing.iter_mut().filter(|missing| missing.awaits_parity == Some(timestamp)) {
+                missing.due = missing.due.min(now + within);
+            }
+        } else {
+            self.begun = Some(Begun { timestamp, at: now, due: Some(now + within) });
+        }
+    }
+
+    /// An answer takes this long.
+    fn usual_wait(&self) -> Duration {
+        self.round_trip.unwrap_or(USUAL_ROUND_TRIP).min(LONGEST_ROUND_TRIP).mul_f64(1.2)
+    }
+
+    /// The packet behind the newest one may be lost.
+    fn suspect(&mut self, now: Instant) {
+        let Some(begun) = &mut self.begun else { return };
+        let Some(due) = begun.due.filter(|due| *due <= now) else { return };
+        if now > due + HELD_UP {
+            begun.due = Some(now + HELD_UP);
+            return;
+        }
+        begun.due = None;
+        let Some(newest) = self.newest else { return };
+        self.missing.push_back(Missing {
+            number: newest + 1,
+            noticed: now,
+            due: now,
+            first_asked: None,
+            askings: 0,
+            awaits_parity: None,
+            suspected: true,
+        });
     }
 
     fn fill(&mut self, number: u64, now: Instant) -> Arrival {
@@ -158,22 +258,29 @@ impl Asker {
             return Arrival::Useless;
         };
         let Some(missing) = self.missing.remove(at) else { return Arrival::Useless };
-        let Some(first) = missing.first_asked else { return Arrival::Overtaken };
-        if missing.askings <= 2 {
+        if missing.first_asked.is_none() {
+            return Arrival::Overtaken;
+        }
+        self.learn(&missing, now);
+        Arrival::Asked
+    }
+
+    /// It came, after it was asked for.
+    fn learn(&mut self, missing: &Missing, now: Instant) {
+        if let Some(first) = missing.first_asked.filter(|_| missing.askings <= 2) {
             // Smoothed as TCP does it (RFC 6298).
             let sample = now.saturating_duration_since(first);
             self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         }
-        Arrival::Asked
     }
 
     /// A packet was repaired by other means; whether it was missing. Nothing may have shown that yet: where the last
     /// packet of a frame is lost, it is newer than all that arrived.
-    pub(super) fn repaired(&mut self, sequence: u16, timestamp: u32, now: Instant) -> bool {
+    pub(super) fn repaired(&mut self, sequence: u16, timestamp: u32, ends: bool, now: Instant) -> bool {
         let Some(newest) = self.newest else { return false };
         let step = sequence.wrapping_sub(newest as u16) as i16;
         if step > 0 {
-            return self.packet(sequence, timestamp, now) == Arrival::Newer;
+            return matches!(self.packet(sequence, timestamp, ends, now), Arrival::Newer | Arrival::Asked);
         }
         let number = newest.saturating_add_signed(i64::from(step));
         let found = self.missing.binary_search_by_key(&number, |missing| missing.number);
@@ -187,16 +294,23 @@ impl Asker {
             missing.awaits_parity = None;
             missing.due = missing.due.min(now);
         }
+        if let Some(begun) = &mut self.begun {
+            // It closes the frame, whose last packet is not there.
+            begun.due = begun.due.map(|due| due.min(now));
+        }
     }
 
     /// When [`due`](Self::due) has something to do.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.missing.iter().map(|missing| missing.due).min()
+        let tail = self.begun.and_then(|begun| begun.due);
+        self.missing.iter().map(|missing| missing.due).chain(tail).min()
     }
 
     /// The packets to ask for now. `path` is the path's round trip where it is known.
     pub(super) fn due(&mut self, path: Option<Duration>, now: Instant) -> &[u16] {
         self.asked.clear();
+        self.path = path;
+        self.suspect(now);
         let round_trip = self.round_trip.max(path).unwrap_or(USUAL_ROUND_TRIP).min(LONGEST_ROUND_TRIP);
         let (asked, allowance) = (&mut self.asked, &mut self.allowance);
         self.missing.retain_mut(|missing| {
@@ -219,6 +333,9 @@ impl Asker {
             }
             let wait = if missing.askings % 2 == 1 {
                 AGAIN
+            } else if missing.suspected {
+                // What is not sent yet comes by itself; what is lost is shown by the next frame.
+                USEFUL_FOR
             } else {
                 let pairs = i32::from(missing.askings / 2);
                 (round_trip.mul_f64(1.2).max(LEAST_WAIT)).mul_f64(1.3f64.powi(pairs - 1))
@@ -231,155 +348,5 @@ impl Asker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    struct Bed {
-        asker: Asker,
-        now: Instant,
-    }
-
-    impl Bed {
-        fn new() -> Self {
-            Self { asker: Asker::new(), now: Instant::now() }
-        }
-
-        fn packet(&mut self, sequence: u16, timestamp: u32) -> Arrival {
-            self.asker.packet(sequence, timestamp, self.now)
-        }
-
-        fn repaired(&mut self, sequence: u16) {
-            assert!(self.asker.repaired(sequence, 0, self.now));
-        }
-
-        /// Lets time pass, and returns when what was asked for.
-        fn pass(&mut self, ms: u32) -> Vec<(u128, Vec<u16>)> {
-            let (start, end) = (self.now, self.now + MS * ms);
-            let mut all = Vec::new();
-            while let Some(due) = self.asker.next().filter(|due| *due <= end) {
-                self.now = due;
-                let asked = self.asker.due(Some(MS * 20), due).to_vec();
-                if !asked.is_empty() {
-                    all.push(((due - start).as_millis(), asked));
-                }
-            }
-            self.now = end;
-            all
-        }
-    }
-
-    #[test]
-    fn an_intact_stream_asks_nothing_and_has_no_timer() {
-        let mut bed = Bed::new();
-        for i in 0..1_000u16 {
-            assert_eq!(bed.packet(65_000u16.wrapping_add(i), u32::from(i)), Arrival::Newer);
-            assert_eq!(bed.asker.next(), None);
-        }
-        assert_eq!(bed.packet(463, 0), Arrival::Useless, "a duplicate");
-    }
-
-    #[test]
-    fn a_gap_is_asked_for_at_once_in_pairs_and_not_for_ever() {
-        let mut bed = Bed::new();
-        bed.packet(65_535, 1);
-        bed.packet(1, 1);
-        let asked = bed.pass(1_000);
-        assert!(asked.iter().all(|(_, asked)| asked == &[0]));
-        let at: Vec<u128> = asked.iter().map(|(at, _)| *at).collect();
-        assert_eq!(at[..4], [3, 11, 35, 43], "in pairs, a round trip apart");
-        assert!(at.len() <= usize::from(MOST_ASKINGS) && at.iter().all(|at| *at < 400), "{at:?}");
-        assert_eq!(bed.asker.next(), None, "a still stream has no timer");
-        assert_eq!(bed.packet(0, 1), Arrival::Useless, "too late");
-    }
-
-    #[test]
-    fn a_repaired_packet_is_not_asked_for_again() {
-        let mut bed = Bed::new();
-        bed.packet(1, 1);
-        bed.packet(4, 1);
-        assert_eq!(bed.pass(5), [(3, vec![2, 3])]);
-        assert_eq!(bed.packet(2, 1), Arrival::Asked);
-        assert_eq!(bed.pass(10), [(6, vec![3])]);
-        bed.repaired(3);
-        assert_eq!(bed.asker.next(), None);
-    }
-
-    #[test]
-    fn an_overtaken_packet_is_not_asked_for() {
-        let mut bed = Bed::new();
-        bed.packet(1, 1);
-        bed.packet(3, 1);
-        bed.now += MS * 2;
-        assert_eq!(bed.packet(2, 1), Arrival::Overtaken);
-        assert!(bed.pass(500).is_empty());
-        // Three later ones are enough to know.
-        bed.packet(5, 1);
-        bed.packet(6, 1);
-        bed.packet(7, 1);
-        assert_eq!(bed.pass(0), [(0, vec![4])]);
-    }
-
-    #[test]
-    fn parity_is_waited_for() {
-        let mut bed = Bed::new();
-        bed.packet(1, 1);
-        bed.asker.parity(bed.now);
-        // Repaired in time: nothing is asked.
-        bed.packet(3, 2);
-        bed.packet(6, 2);
-        bed.pass(10);
-        for sequence in [2, 4, 5] {
-            bed.repaired(sequence);
-        }
-        bed.asker.parity(bed.now);
-        assert!(bed.pass(100).is_empty());
-        // Parity came and did not help.
-        bed.packet(8, 3);
-        assert!(bed.pass(5).is_empty());
-        bed.asker.parity(bed.now);
-        assert_eq!(bed.pass(0), [(0, vec![7])]);
-        bed.repaired(7);
-        // Parity was lost: the next frame shows it, or time.
-        bed.packet(10, 4);
-        bed.now += MS * 5;
-        bed.packet(11, 5);
-        assert_eq!(bed.pass(3), [(3, vec![9])]);
-        bed.repaired(9);
-        bed.packet(13, 6);
-        assert_eq!(bed.pass(25), [(25, vec![12])]);
-        bed.repaired(12);
-        // No parity any more: at once.
-        bed.now += PARITY_MEMORY;
-        bed.packet(15, 7);
-        assert_eq!(bed.pass(3), [(3, vec![14])]);
-    }
-
-    #[test]
-    fn a_flood_of_gaps_is_bounded() {
-        let mut bed = Bed::new();
-        let (mut asked, mut sequence) = (0, 0u16);
-        for _ in 0..1_000 {
-            sequence = sequence.wrapping_add(50);
-            bed.packet(sequence, 1);
-            asked += bed.pass(1).iter().map(|(_, asked)| asked.len()).sum::<usize>();
-            assert!(bed.asker.missing.len() <= MOST_MISSING);
-        }
-        assert!(asked as f64 <= ASKINGS_AT_ONCE + ASKINGS_PER_SECOND, "{asked} askings in a second");
-        bed.packet(sequence.wrapping_add(5_000), 1);
-        assert_eq!(bed.asker.next(), None, "a new stream owes nothing");
-    }
-
-    #[test]
-    fn a_short_round_trip_is_learned() {
-        let mut bed = Bed::new();
-        bed.asker.packet(0, 1, bed.now);
-        for i in 1..50u16 {
-            bed.packet(i * 2, 1);
-            bed.pass(5);
-            assert_eq!(bed.packet(i * 2 - 1, 1), Arrival::Asked);
-        }
-        assert!(bed.asker.round_trip.is_some_and(|time| time <= MS * 3), "{:?}", bed.asker.round_trip);
-    }
-}
+#[path = "ask_tests.rs"]
+mod tests;

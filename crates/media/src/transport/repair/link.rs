@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Loss counts as present for so long after its last sign.
-const LOSS_MEMORY: Duration = Duration::from_secs(20);
+/// Loss counts as present for so long after its last sign. A path that loses 3 in 1,000 of 60 packets a second is quiet for
+/// 20 s once in some minutes; two minutes, never in a day.
+const LOSS_MEMORY: Duration = Duration::from_secs(120);
 
 /// Shared by a sender's repair (which tells loss and counts) and its rate control (which gives room).
 ///
@@ -80,7 +81,7 @@ impl RepairLink {
         self.last_loss.fetch_max(ms + 1, Relaxed);
     }
 
-    /// Whether loss was seen in the last 20 s, by resends asked for, reports of the receiver, or rate control.
+    /// Whether loss was seen in the last two minutes, by resends asked for, reports of the receiver, or rate control.
     pub(crate) fn is_lossy(&self, now: Instant) -> bool {
         match self.last_loss.load(Relaxed) {
             0 => false,

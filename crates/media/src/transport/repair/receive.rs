@@ -131,7 +131,7 @@ impl Stream {
     /// Tells how it came, where it was lost.
     fn arrived(&mut self, packet: &rtc::rtp::Packet, log: &RepairLog, now: Instant) {
         let sequence = packet.header.sequence_number;
-        if self.asker.packet(sequence, packet.header.timestamp, now) == Arrival::Asked {
+        if self.asker.packet(sequence, packet.header.timestamp, packet.header.marker, now) == Arrival::Asked {
             log.mark(sequence, Repair::Resent);
         }
     }
@@ -155,9 +155,10 @@ impl Stream {
         // Only what is missing: one that came late meanwhile needs no second copy.
         let mut rebuilt = rebuilder.decoder.decode(packet.clone());
         rebuilt.retain(|packet| {
-            let is_missing = self.asker.repaired(packet.header.sequence_number, packet.header.timestamp, now);
+            let header = &packet.header;
+            let is_missing = self.asker.repaired(header.sequence_number, header.timestamp, header.marker, now);
             if is_missing {
-                log.mark(packet.header.sequence_number, Repair::Rebuilt);
+                log.mark(header.sequence_number, Repair::Rebuilt);
             }
             is_missing
         });

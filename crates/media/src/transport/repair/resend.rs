@@ -115,12 +115,15 @@ impl Resender {
     fn answer(&mut self, nack: &TransportLayerNack, now: Instant) {
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == nack.media_ssrc) else { return };
         let bytes_per_second = (f64::from(self.link.rate()) / 8.0 * SHARE).max(LEAST_BYTES_PER_SECOND);
-        let (mut asked, mut refused) = (0, 0);
+        let (mut asked, mut refused, mut lost) = (0, 0, false);
         for pair in &nack.nacks {
             let more = (0..16u16).filter(|bit| pair.lost_packets >> bit & 1 == 1).map(|bit| bit + 1);
             for sequence in std::iter::once(0).chain(more).map(|more| pair.packet_id.wrapping_add(more)) {
                 asked += 1;
-                let sent = stream.find(sequence).filter(|sent| {
+                let sent = stream.find(sequence);
+                // One that is not sent yet is not lost either.
+                lost |= sent.is_some();
+                let sent = sent.filter(|sent| {
                     sent.resends < MOST_RESENDS
                         && sent.at + KEPT_FOR >= now
                         && sent.resent.is_none_or(|at| at + LEAST_APART <= now)
@@ -141,7 +144,9 @@ impl Resender {
             }
         }
         self.link.count_asked(asked, refused);
-        self.link.saw_loss(now);
+        if lost {
+            self.link.saw_loss(now);
+        }
     }
 }
 
