@@ -108,6 +108,8 @@ pub struct Shown {
     pub id: InstanceId,
     /// When it was presented, `CLOCK_MONOTONIC`.
     pub at_us: u64,
+    /// From its capture by the agent, on this machine, until then; nothing where the viewer does not say.
+    pub latency_ms: Option<f64>,
     /// The barcode in it; nothing when it cannot be read.
     pub reading: Option<Reading>,
 }
@@ -269,6 +271,7 @@ struct Line {
     error: Option<String>,
     watch: Option<InstanceId>,
     presented_at_us: Option<u64>,
+    captured: Option<u32>,
     luma: Option<String>,
 }
 
@@ -295,13 +298,20 @@ async fn read(reader: OwnedReadHalf, shared: Arc<Mutex<Shared>>, shown: mpsc::Un
 fn take(line: Line, shared: &Mutex<Shared>, shown: &mpsc::UnboundedSender<Shown>) {
     if let (Some(id), Some(at_us), Some(luma)) = (line.watch, line.presented_at_us, line.luma) {
         let Some((size, rect)) = shared.lock().watched.get(&id).copied() else { return };
+        let latency_ms = line.captured.map(|captured| latency_ms(at_us, captured));
         // Whoever waited for it may be gone; then nobody misses it.
-        let _ = shown.send(Shown { id, at_us, reading: reading(size, rect, &luma) });
+        let _ = shown.send(Shown { id, at_us, latency_ms, reading: reading(size, rect, &luma) });
     } else if let Some(waiting) = line.id.and_then(|id| shared.lock().waiting.remove(&id)) {
         let answer = line.error.map_or_else(|| Ok(line.ok.unwrap_or_default()), Err);
         // The same: a command that was given up.
         let _ = waiting.send(answer);
     }
+}
+
+/// From an RTP timestamp of 90 kHz (RFC 6184 section 8.1) by the same clock until `at_us`; both wrap.
+fn latency_ms(at_us: u64, captured: u32) -> f64 {
+    let at = (u128::from(at_us) * 9 / 100) as u32;
+    f64::from(at.wrapping_sub(captured).cast_signed()) / 90.0
 }
 
 /// The barcode in the strip `rect` of a picture of `size`, from its brightness in base64.
@@ -343,7 +353,7 @@ mod tests {
                             1,
                             "a tile without a picture is not watched"
                         );
-                        let frame = json!({"watch": "instance-2", "presented_at_us": 99, "present": 1,
+                        let frame = json!({"watch": "instance-2", "presented_at_us": 2_000, "present": 1, "captured": 90,
                             "width": 180, "height": 20, "luma": ""});
                         writer.write_all(format!("{frame}\n").as_bytes()).await.unwrap();
                         json!({"id": id, "ok": {}})
@@ -361,7 +371,8 @@ mod tests {
         assert_eq!(wall.stages(), json!({"draw": [1.23, 2.0]}), "what is not known is left out");
         automation.watch(&wall).await.unwrap();
         let shown = automation.shown(Duration::from_secs(5)).await.unwrap().unwrap();
-        assert_eq!((shown.id.index(), shown.at_us, shown.reading), (2, 99, None));
+        assert_eq!((shown.id.index(), shown.at_us, shown.latency_ms, shown.reading), (2, 2_000, Some(1.0), None));
+        assert_eq!(latency_ms(1_000, u32::MAX - 89), 2.0, "wrapped");
         let error = automation.command("dance", json!({})).await.unwrap_err().to_string();
         assert!(error.contains("dance") && error.contains("unknown"), "{error}");
         server.abort();

@@ -70,6 +70,10 @@ impl Picture for Town {
     fn decoded(&self) -> Instant {
         self.decoded
     }
+
+    fn captured(&self) -> u32 {
+        0
+    }
 }
 
 /// BT.601, limited range.

@@ -17,6 +17,8 @@ const CPU_BURST: u32 = 3;
 /// Share of one core that this process may use there; above it the rate falls, well below it rises.
 const CPU_BUDGET: f64 = 0.65;
 const CPU_SPARE: f64 = 0.5;
+/// Of what nobody uses it may take all but so many cores: who runs the guests beside it wants room for their peaks.
+const LEFT_FREE: f64 = 0.4;
 /// Share of wall time that the device may be busy, so that an input never waits long for a drawing.
 const BUSY_BUDGET: f64 = 0.7;
 /// How long the use is measured before the rate is changed.
@@ -31,7 +33,15 @@ pub struct Pacer {
     last_due: Option<Instant>,
     /// Mean time of a drawing until the device was done.
     took_secs: f64,
-    window: Option<(Instant, Duration)>,
+    window: Option<(Instant, Used)>,
+}
+
+/// Processor time, counted up.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    cpu: Duration,
+    /// That nobody used; `None` where it is not known.
+    idle: Option<Duration>,
 }
 
 impl Pacer {
@@ -92,21 +102,26 @@ impl Pacer {
         self.took_secs = if self.took_secs == 0.0 { took } else { self.took_secs * 0.9 + took * 0.1 };
     }
 
-    /// Tells what this process has used of all cores since its start; adapts once a second.
-    pub fn used(&mut self, now: Instant, cpu: Duration) {
-        let (since, before) = *self.window.get_or_insert((now, cpu));
-        let passed = now.saturating_duration_since(since);
-        if !self.on_cpu || passed < WINDOW {
+    /// Tells what this process has used of all cores since its start, and how to know what nobody has; adapts once a
+    /// second.
+    pub fn used(&mut self, now: Instant, cpu: Duration, idle: impl FnOnce() -> Option<Duration>) {
+        let passed = self.window.map(|(since, _)| now.saturating_duration_since(since));
+        if !self.on_cpu || passed.is_some_and(|passed| passed < WINDOW) {
             return;
         }
-        let share = cpu.saturating_sub(before).as_secs_f64() / passed.as_secs_f64();
-        if share > CPU_BUDGET {
-            self.rate *= CPU_BUDGET / share;
-        } else if share < CPU_SPARE {
+        let used = Used { cpu, idle: idle() };
+        let before = self.window.replace((now, used));
+        let (Some((_, before)), Some(passed)) = (before, passed) else { return };
+        let cores = |now: Duration, before: Duration| now.saturating_sub(before).as_secs_f64() / passed.as_secs_f64();
+        let share = cores(used.cpu, before.cpu);
+        let idle = used.idle.zip(before.idle).map(|(now, before)| cores(now, before));
+        let budget = idle.map_or(CPU_BUDGET, |idle| CPU_BUDGET.max(share + idle - LEFT_FREE));
+        if share > budget {
+            self.rate *= budget / share;
+        } else if share < budget * CPU_SPARE / CPU_BUDGET {
             self.rate *= 1.15;
         }
         self.rate = self.rate.clamp(CPU_RATES.0, CPU_RATES.1);
-        self.window = Some((now, cpu));
     }
 }
 
@@ -165,7 +180,7 @@ mod tests {
         let mut cpu = Duration::ZERO;
         let mut second = |pacer: &mut Pacer, n: u64, share: f64| {
             cpu += Duration::from_secs_f64(share);
-            pacer.used(start + Duration::from_secs(n), cpu);
+            pacer.used(start + Duration::from_secs(n), cpu, || None);
             pacer.rate()
         };
         second(&mut pacer, 0, 0.0);
@@ -176,6 +191,27 @@ mod tests {
         assert!((floor - CPU_RATES.0).abs() < 0.01, "inside the budget nothing changes: {floor}");
         let last = (4..20).map(|n| second(&mut pacer, n, 0.2)).last();
         assert!(last.is_some_and(|rate| (rate - CPU_RATES.1).abs() < 0.01), "{last:?}");
+    }
+
+    #[test]
+    fn what_nobody_uses_may_be_used_but_for_a_rest() {
+        let (mut pacer, start) = (Pacer::for_cpu(), Instant::now());
+        let (mut cpu, mut free) = (Duration::ZERO, Duration::ZERO);
+        let mut second = |pacer: &mut Pacer, n: u64, share: f64, idle: f64| {
+            cpu += Duration::from_secs_f64(share);
+            free += Duration::from_secs_f64(idle);
+            pacer.used(start + Duration::from_secs(n), cpu, || Some(free));
+            pacer.rate()
+        };
+        let begun = second(&mut pacer, 0, 0.0, 0.0);
+        assert!(second(&mut pacer, 1, 0.9, 0.9) > begun, "half of two cores is free");
+        let before = pacer.rate();
+        assert!((second(&mut pacer, 2, 0.9, 0.45) - before).abs() < 0.01, "just enough is left");
+        assert!((second(&mut pacer, 3, 0.9, 0.3) - before * 0.8 / 0.9).abs() < 0.01);
+        let full = pacer.rate();
+        assert!((second(&mut pacer, 4, 1.3, 0.0) - full * 0.9 / 1.3).abs() < 0.01, "all is used: it gives way");
+        let less = pacer.rate();
+        assert!((second(&mut pacer, 5, 0.65, 0.0) - less).abs() < 0.01, "but keeps its own share");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub trait Picture: Send {
     fn plane(&self, index: usize) -> (&[u8], usize);
     /// When the decoder was done.
     fn decoded(&self) -> Instant;
+    /// When it was captured, as an RTP timestamp by the agent's clock.
+    fn captured(&self) -> u32;
 }
 
 impl Picture for VideoFrame {
@@ -38,6 +40,10 @@ impl Picture for VideoFrame {
 
     fn decoded(&self) -> Instant {
         self.times.decoded
+    }
+
+    fn captured(&self) -> u32 {
+        self.times.timestamp
     }
 }
 

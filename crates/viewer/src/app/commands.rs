@@ -26,13 +26,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Tells what was read back.
-    pub(super) fn deliver(&self) -> Deliver {
+    /// Tells what was read back, of a picture that was `captured` then.
+    pub(super) fn deliver(&self, captured: Option<u32>) -> Deliver {
         let (reply, id) = (self.reply.clone(), self.id);
         Box::new(move |picture| {
             let luma = base64::engine::general_purpose::STANDARD.encode(picture.luma());
             reply.line(&json!({
-                "watch": id, "presented_at_us": picture.at_us, "present": picture.drawing,
+                "watch": id, "presented_at_us": picture.at_us, "present": picture.drawing, "captured": captured,
                 "width": picture.width, "height": picture.height, "luma": luma,
             }));
         })

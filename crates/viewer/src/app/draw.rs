@@ -21,6 +21,18 @@ pub(super) struct WaitingRead {
     pub(super) deliver: Deliver,
 }
 
+/// Processor time that nobody has used since the machine's start, of all its processors; `None` where it is not told.
+fn idle_time() -> Option<Duration> {
+    parse_idle(&std::fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// proc_stat(5): the fourth and fifth number are idle and waiting for a disk, in ticks of 10 ms.
+fn parse_idle(text: &str) -> Option<Duration> {
+    let all = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = all.split_ascii_whitespace().skip(3).take(2).map_while(|word| word.parse().ok()).collect();
+    (ticks.len() == 2).then(|| Duration::from_millis(ticks.iter().sum::<u64>() * 10))
+}
+
 /// Processor time that this process used since its start.
 pub(super) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -143,7 +155,7 @@ impl App {
         }
         self.pacer.drew(now);
         self.submit(now);
-        self.pacer.used(now, cpu_time());
+        self.pacer.used(now, cpu_time(), idle_time);
     }
 
     /// Takes an instance's newest picture over to the device.
@@ -152,6 +164,7 @@ impl App {
         tile.pending = false;
         let Some(picture) = tile.session().and_then(crate::session::Session::take_picture) else { return };
         let first = !std::mem::replace(&mut tile.has_picture, true);
+        tile.captured = Some(picture.captured());
         tile.shown.add(1, now);
         let resized = self.renderer.set_picture(&self.gpu, id, picture.as_ref());
         let drawing = self.numbers.draw_count + 1;
@@ -205,7 +218,8 @@ impl App {
         for watch in &self.watches {
             let Some(rect) = watched_rect(&self.layout, watch) else { continue };
             if self.renderer.region().touches(rect) {
-                reads.push((rect, watch.deliver()));
+                let captured = self.wall.tile(watch.id).and_then(|tile| tile.captured);
+                reads.push((rect, watch.deliver(captured)));
             }
         }
         let show_all = std::mem::take(&mut self.dirty.shown);
@@ -279,4 +293,18 @@ fn watched_rect(layout: &crate::scene::Layout, watch: &Watch) -> Option<Rect> {
     let picture = layout.place(watch.id)?.picture;
     let rect = Rect { x: picture.x + watch.rect.x, y: picture.y + watch.rect.y, ..watch.rect };
     Some(rect).filter(|rect| rect.intersection(picture) == *rect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_time_is_read() {
+        assert_eq!(parse_idle("cpu  10 20 30 400 5 6\ncpu0 1 2 3 4 5\n"), Some(Duration::from_millis(4_050)));
+        assert_eq!((parse_idle("cpu  10 20 30 400\n"), parse_idle("cpu0 1 2 3 4 5\n")), (None, None));
+        if cfg!(target_os = "linux") {
+            assert!(idle_time().is_some(), "this kernel tells");
+        }
+    }
 }

@@ -58,6 +58,8 @@ pub struct Tile {
     pub answers_until: Option<Instant>,
     /// A picture was ever taken.
     pub has_picture: bool,
+    /// When the newest of them was captured, as an RTP timestamp.
+    pub captured: Option<u32>,
     /// Pictures drawn.
     pub shown: Rate,
     /// Decoded -> drawn by the device.
@@ -87,6 +89,7 @@ impl Tile {
             pending: false,
             answers_until: None,
             has_picture: false,
+            captured: None,
             shown: Rate::default(),
             draw: Histogram::default(),
             marker: Pairing::default(),

@@ -183,6 +183,9 @@ mod tests {
         fn decoded(&self) -> Instant {
             Instant::now()
         }
+        fn captured(&self) -> u32 {
+            0
+        }
     }
 
     fn step(shadow: &mut Shadow, picture: &Made) -> Vec<Rect> {

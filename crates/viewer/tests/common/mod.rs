@@ -54,6 +54,10 @@ impl Picture for Made {
     fn decoded(&self) -> Instant {
         Instant::now()
     }
+
+    fn captured(&self) -> u32 {
+        0
+    }
 }
 
 /// What a test can do to an instance's session, and see of it.

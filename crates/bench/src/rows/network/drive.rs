@@ -27,6 +27,8 @@ pub(super) struct Picture {
     pub(super) at: f64,
     /// The guest's tick in it.
     pub(super) counter: u64,
+    /// From its capture until it was presented.
+    pub(super) latency_ms: Option<f64>,
     input_count: u16,
 }
 
@@ -155,8 +157,12 @@ pub(super) async fn drive(
         if let Some(shown) = tiles.automation.shown(wait.min(Duration::from_millis(50))).await?
             && let Some(reading) = shown.reading.filter(|_| shown.id == id)
         {
-            let picture =
-                Picture { at: since(shown.at_us), counter: reading.counter, input_count: reading.input_count };
+            let picture = Picture {
+                at: since(shown.at_us),
+                counter: reading.counter,
+                latency_ms: shown.latency_ms,
+                input_count: reading.input_count,
+            };
             for (press, awaited) in seen.presses.iter_mut().zip(&awaited) {
                 let counts = picture.input_count.wrapping_sub(*awaited) < 0x8000;
                 if press.picture_ms.is_none() && counts {
@@ -239,6 +245,11 @@ impl Seen {
         above.collect()
     }
 
+    /// From capture to presentation, in milliseconds, of the pictures of that time.
+    pub(super) fn latencies(&self, from: f64, to: f64) -> Vec<f64> {
+        self.within(from, to).filter_map(|picture| picture.latency_ms).collect()
+    }
+
     /// Of the presses of that time: until the guest, until the picture, and how many never reached the guest.
     pub(super) fn keys(&self, from: f64, to: f64) -> (Option<Summary>, Option<Summary>, usize) {
         let presses = || self.presses.iter().filter(move |press| press.at >= from && press.at < to);
@@ -289,7 +300,7 @@ mod tests {
     use super::*;
 
     fn seen() -> Seen {
-        let picture = |i: u64| Picture { at: i as f64 / 30.0, counter: i, input_count: 0 };
+        let picture = |i: u64| Picture { at: i as f64 / 30.0, counter: i, latency_ms: Some(i as f64), input_count: 0 };
         // Two seconds, half a second of it missing.
         let pictures = (0..60).filter(|i| !(30..45).contains(i)).map(picture).collect();
         Seen { pictures, ..Seen::default() }
@@ -309,6 +320,7 @@ mod tests {
         assert!(stopped.gaps(0.0, f64::INFINITY).iter().all(|(_, ms)| *ms < 100.0));
         let lateness = seen.lateness(0.0, 2.0);
         assert!(lateness.iter().all(|ms| ms.abs() < 1.0), "{lateness:?}");
+        assert_eq!(seen.latencies(0.95, 1.6), [29.0, 45.0, 46.0, 47.0]);
     }
 
     #[test]

@@ -20,6 +20,8 @@ type Outcome = Result<(), Error>;
 const APART: Duration = Duration::from_secs(1);
 /// The last one follows the last packet by this much, so that what ended is told too.
 const AFTERWARDS: Duration = Duration::from_millis(1_500);
+/// What is no news is told again after this while packets flow, and once after the last one: a notice may be lost.
+const AGAIN: Duration = Duration::from_secs(5);
 /// A rate that changed by less than this share is not news.
 const NEWS: f64 = 0.1;
 /// A queue that changed by less than this is not news, in milliseconds.
@@ -88,14 +90,31 @@ fn is_news(old: &StreamLimits, new: &StreamLimits) -> bool {
                 || old.queue_ms.unwrap_or(0).abs_diff(new.queue_ms.unwrap_or(0)) >= NEWS_MS)
 }
 
+/// The last notices of a stream that pauses.
+#[derive(Clone, Copy)]
+enum Last {
+    /// None yet; the first is due then.
+    First(Instant),
+    /// One; its copy is due then.
+    Copy(Instant),
+}
+
 /// The sender's end.
 pub(in crate::transport) struct Notices {
     link: Arc<RateLink>,
     told: Option<(Instant, StreamLimits)>,
-    /// SSRC of the last packet, and when all is told that there is.
-    flowing: Option<(u32, Instant)>,
+    /// SSRC of the last packet.
+    flowing: Option<(u32, Last)>,
     reads: VecDeque<TaggedPacket>,
     writes: VecDeque<TaggedPacket>,
+}
+
+impl Last {
+    const fn due(self) -> Instant {
+        match self {
+            Self::First(at) | Self::Copy(at) => at,
+        }
+    }
 }
 
 impl Notices {
@@ -105,10 +124,10 @@ impl Notices {
 
     fn tell(&mut self, now: Instant, ssrc: u32, limits: Option<StreamLimits>) {
         let Some(limits) = limits else { return };
-        let is_due = self
-            .told
-            .as_ref()
-            .is_none_or(|(at, told)| now.saturating_duration_since(*at) >= APART && is_news(told, &limits));
+        let is_due = self.told.as_ref().is_none_or(|(at, told)| {
+            let since = now.saturating_duration_since(*at);
+            since >= AGAIN || since >= APART && is_news(told, &limits)
+        });
         if is_due {
             self.told = Some((now, limits));
             let packet = Packet::Rtcp(vec![Box::new(RawPacket(encode(&limits, ssrc)))]);
@@ -139,7 +158,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Notices {
         let ssrc = if let Packet::Rtp(packet) = &message.message.packet { Some(packet.header.ssrc) } else { None };
         self.writes.push_back(message);
         if let Some(ssrc) = ssrc {
-            self.flowing = Some((ssrc, now + AFTERWARDS));
+            self.flowing = Some((ssrc, Last::First(now + AFTERWARDS)));
             self.tell(now, ssrc, self.link.limits());
         }
         Ok(())
@@ -150,17 +169,20 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Notices {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Outcome {
-        if let Some((ssrc, _)) = self.flowing.take_if(|(_, until)| *until <= now) {
+        if let Some((ssrc, last)) = self.flowing.take_if(|(_, last)| last.due() <= now) {
             // Nothing flowed since: whatever limited the picture, it stands still now.
             let still = self.link.limits().map(|limits| StreamLimits { limiter: Limiter::Still, sent: 0, ..limits });
             self.tell(now, ssrc, still);
+            if let Last::First(_) = last {
+                self.flowing = Some((ssrc, Last::Copy(now + AGAIN)));
+            }
         }
         Ok(())
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
         // Sound alone has nothing to tell about the picture: its packets keep moving this, and cost no wake-up.
-        self.flowing.map(|(_, until)| until)
+        self.flowing.map(|(_, last)| last.due())
     }
 }
 
@@ -271,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn only_news_is_told_and_nothing_while_nothing_flows() {
+    fn news_is_told_at_once_the_rest_now_and_then_and_nothing_while_nothing_flows() {
         let link = Arc::new(RateLink::new(2_000_000, Arc::new(RepairLink::new(1))));
         let told = Arc::new(Told::default());
         let (mut notices, mut listener) = (Notices::new(Arc::clone(&link)), Listener::new(Arc::clone(&told)));
@@ -305,6 +327,12 @@ mod tests {
         let last = notices.poll_write().expect("the last notice");
         listener.handle_read(last).expect("read");
         assert_eq!(told.limits().map(|limits| limits.limiter), Some(Limiter::Still));
+        let due = notices.poll_timeout().expect("it may be lost");
+        notices.handle_timeout(due).expect("timeout");
+        assert!(notices.poll_write().is_some());
         assert_eq!(notices.poll_timeout(), None, "and then there is silence");
+        link.tell(limits(Limiter::Still, 500_000));
+        assert_eq!(packets(&mut notices, &mut listener, due + AGAIN), 1, "told again while packets flow");
+        assert_eq!(packets(&mut notices, &mut listener, due + AGAIN + APART), 0);
     }
 }
