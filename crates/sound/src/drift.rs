@@ -10,7 +10,7 @@
 /// What should be left over at the worst moment, at least.
 pub(super) const LEAST_SPARE_MS: f64 = 6.0;
 /// And at most: a stall that is longer is heard.
-const MOST_SPARE_MS: f64 = 100.0;
+const MOST_SPARE_MS: f64 = 140.0;
 /// What one late packet adds to it: alone it is concealed and hardly heard, and no reason for more delay.
 const SPARE_PER_LATE_MS: f64 = 0.5;
 /// Kept for a dip as deep as the deepest one, times this.

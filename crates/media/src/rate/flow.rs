@@ -24,6 +24,11 @@ const IDLE_US: u64 = 1_000 * MS;
 /// A session without a single report by then has an other end that does not report.
 const UNREPORTED_US: u64 = 3_000 * MS;
 
+/// A round trip that lets a resend come too late not to be seen: longer than two frames.
+const LONG_US: u64 = 60 * MS;
+/// The share of the ceiling that is as good as all of it.
+const FULL: f64 = 0.9;
+
 /// Whether a frame may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -145,6 +150,13 @@ impl Flow {
             return classic.target().min(self.estimator.ceiling()) as u32;
         }
         if self.is_reported(now_us) { self.estimator.target(now_us) as u32 } else { self.estimator.ceiling() as u32 }
+    }
+
+    /// Whether the path is long, so that what is lost is missed before it can come again, and carries all that may be sent.
+    pub(crate) fn is_long_with_room(&self, now_us: u64) -> bool {
+        self.is_reported(now_us)
+            && self.estimator.round_trip_us() >= LONG_US
+            && f64::from(self.target(now_us)) >= FULL * self.estimator.ceiling()
     }
 
     /// Whether a frame may be made `now`; `frame_us`: when the last one was.

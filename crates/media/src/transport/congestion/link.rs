@@ -110,14 +110,15 @@ impl RateLink {
     }
 
     pub(super) fn reported(&self, now: Instant, packets: &[Report]) {
-        let target = {
+        let (target, is_long_with_room) = {
             let mut flow = self.flow.lock();
             let now_us = self.us(now);
             flow.reported(now_us, packets);
-            flow.target(now_us)
+            (flow.target(now_us), flow.is_long_with_room(now_us))
         };
         self.repair.set_rate(target);
         self.repair.allow_parity(target >= PARITY_ABOVE);
+        self.repair.set_long_with_room(is_long_with_room);
         if self.waits.swap(false, Relaxed)
             && let Some(room) = self.room.get()
         {

@@ -17,6 +17,7 @@ pub(crate) struct RepairLink {
     /// Milliseconds since `began`, plus one; 0: never.
     last_loss: AtomicU64,
     parity_allowed: AtomicBool,
+    long_with_room: AtomicBool,
     bits_per_second: AtomicU32,
     asked: AtomicU64,
     resent: AtomicU64,
@@ -50,6 +51,7 @@ impl RepairLink {
             began: Instant::now(),
             last_loss: AtomicU64::new(0),
             parity_allowed: AtomicBool::new(true),
+            long_with_room: AtomicBool::new(false),
             bits_per_second: AtomicU32::new(bits_per_second),
             asked: AtomicU64::new(0),
             resent: AtomicU64::new(0),
@@ -75,6 +77,11 @@ impl RepairLink {
         self.parity_allowed.store(allowed, Relaxed);
     }
 
+    /// Whether what is lost is missed before it can come again, while the path carries all that may be sent.
+    pub(crate) fn set_long_with_room(&self, is_so: bool) {
+        self.long_with_room.store(is_so, Relaxed);
+    }
+
     /// A packet is known not to have arrived.
     pub(crate) fn saw_loss(&self, now: Instant) {
         let ms = now.saturating_duration_since(self.began).as_millis() as u64;
@@ -89,9 +96,12 @@ impl RepairLink {
         }
     }
 
-    /// Whether frames are closed by parity now: loss is seen and there is room.
+    /// Whether frames are closed by parity now: loss is seen and there is room. A long path has to show first that it
+    /// loses nothing: its first loss would be a freeze.
     pub(crate) fn wants_parity(&self, now: Instant) -> bool {
-        self.parity_allowed.load(Relaxed) && self.is_lossy(now)
+        let is_unknown = || now.saturating_duration_since(self.began) < LOSS_MEMORY;
+        let may_lose = || self.is_lossy(now) || self.long_with_room.load(Relaxed) && is_unknown();
+        self.parity_allowed.load(Relaxed) && may_lose()
     }
 
     pub(crate) fn counts(&self) -> RepairCounts {
@@ -135,5 +145,16 @@ mod tests {
         assert!(!link.wants_parity(now + LOSS_MEMORY), "forgotten");
         link.allow_parity(false);
         assert!(link.is_lossy(now) && !link.wants_parity(now));
+    }
+
+    #[test]
+    fn a_long_path_with_room_has_parity_until_it_has_shown_that_it_loses_nothing() {
+        let link = RepairLink::new(1_000_000);
+        link.set_long_with_room(true);
+        let now = Instant::now();
+        assert!(link.wants_parity(now) && !link.is_lossy(now));
+        assert!(!link.wants_parity(now + LOSS_MEMORY + Duration::from_secs(1)));
+        link.set_long_with_room(false);
+        assert!(!link.wants_parity(now));
     }
 }

@@ -1,4 +1,4 @@
-//! Frame parity: while loss is seen and there is room, a FlexFEC packet (draft-ietf-payload-flexible-fec-scheme-03)
+//! Frame parity: while loss is seen and there is room, or on a long path at first, a FlexFEC packet (draft-ietf-payload-flexible-fec-scheme-03)
 //! closes each frame, so that one lost packet of it costs no round trip.
 //!
 //! Its stream has an SSRC and a payload type of its own, which exist only where the player's offer has `flexfec-03`:
