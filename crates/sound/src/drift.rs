@@ -25,8 +25,13 @@ const PROPORTIONAL: f64 = 1e-4;
 const INTEGRAL: f64 = 2e-6;
 /// Clocks of sound devices differ by less than this.
 const INTEGRAL_LIMIT: f64 = 600e-6;
-/// A seventh of a semitone is not heard.
+/// A fourteenth of a semitone is not heard.
 const LIMIT: f64 = 4000e-6;
+/// An error beyond this many milliseconds is worse than what is done against it: the limit grows by so much for each, ...
+const FAR_MS: f64 = 40.0;
+const LIMIT_PER_MS: f64 = 60e-6;
+/// ... to a sixth of a semitone for the seconds that it takes.
+const FAR_LIMIT: f64 = 10_000e-6;
 
 /// The controller.
 #[derive(Debug)]
@@ -122,8 +127,12 @@ impl Steering {
             self.emptied_ms = 0.0;
         }
         let error_ms = self.floor_ms - self.spare_ms();
-        self.integral = (self.integral + error_ms * secs * INTEGRAL).clamp(-INTEGRAL_LIMIT, INTEGRAL_LIMIT);
-        self.speed = (self.integral + error_ms * PROPORTIONAL).clamp(-LIMIT, LIMIT);
+        // What is far off is a stall's doing and tells nothing of the clocks.
+        if error_ms.abs() < FAR_MS {
+            self.integral = (self.integral + error_ms * secs * INTEGRAL).clamp(-INTEGRAL_LIMIT, INTEGRAL_LIMIT);
+        }
+        let limit = (LIMIT + (error_ms.abs() - FAR_MS).max(0.0) * LIMIT_PER_MS).min(FAR_LIMIT);
+        self.speed = (self.integral + error_ms * PROPORTIONAL).clamp(-limit, limit);
         self.emptied_ms += self.speed * secs * 1e3;
     }
 
@@ -158,13 +167,28 @@ mod tests {
     }
 
     #[test]
-    fn never_leaves_what_is_inaudible() {
-        let mut steering = Steering::new();
-        for _ in 0..10_000 {
-            steering.observe(500.0, 0.01);
-            assert!(steering.speed() <= LIMIT);
+    fn never_leaves_what_is_hardly_audible() {
+        for (left_ms, limit) in [(45.0, LIMIT), (500.0, FAR_LIMIT)] {
+            let mut steering = Steering::new();
+            for _ in 0..10_000 {
+                steering.observe(left_ms, 0.01);
+                assert!(steering.speed() <= limit);
+            }
+            assert!((steering.speed() - limit).abs() < 1e-9, "{left_ms} ms: {}", steering.speed());
         }
-        assert!((steering.speed() - LIMIT).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_store_that_is_far_too_full_is_soon_emptied_and_does_not_run_dry() {
+        let (mut steering, mut left_ms) = (Steering::new(), 150.0);
+        play(&mut steering, &mut left_ms, 30.0);
+        assert!(left_ms < 45.0, "{left_ms} ms after half a minute");
+        let mut least_ms = left_ms;
+        for _ in 0..60 {
+            play(&mut steering, &mut left_ms, 1.0);
+            least_ms = least_ms.min(left_ms);
+        }
+        assert!(least_ms > 1.0, "it does not run dry: {least_ms}");
     }
 
     #[test]

@@ -29,7 +29,11 @@ use app::{Event, Parts, Post};
 use control::Update;
 use plane::Plane;
 use session::{Connector, WhepConnector};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
+
+/// Threads that serve sessions and the control plane.
+const WORKERS: usize = 2;
 
 /// Runs the viewer on the calling thread, which must be the process's first one, until the window is closed.
 ///
@@ -67,9 +71,16 @@ pub struct Source {
 /// # Errors
 /// When it cannot start.
 pub fn run_with(args: ViewArgs, source: impl FnOnce(&tokio::runtime::Handle, Post) -> Source) -> Result<(), ViewError> {
+    let started = AtomicUsize::new(0);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(WORKERS)
         .thread_name("viewer")
+        // Sound comes through the workers; threads that start later are for work that blocks.
+        .on_thread_start(move || {
+            if started.fetch_add(1, Ordering::Relaxed) < WORKERS {
+                sound::favour_this_thread();
+            }
+        })
         .enable_all()
         .build()
         .map_err(|source| ViewError::Start { what: "the runtime", source })?;

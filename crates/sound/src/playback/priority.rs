@@ -1,4 +1,5 @@
-//! Real-time priority for the thread of the sound device's callback, where it can be had. Sound works without.
+//! Real-time priority for the thread of the sound device's callback, and a turn before others for threads that bring sound,
+//! where they can be had. Sound works without.
 //!
 //! Nothing is asked for inside the callback: it tells its thread's number once, and the supervisor does the rest.
 
@@ -32,6 +33,10 @@ impl fmt::Display for Priority {
 #[cfg(target_os = "linux")]
 const PRIORITY: i32 = 4;
 
+/// Nice value of threads that bring sound; that of sound servers is -11.
+#[cfg(target_os = "linux")]
+const NICE: i32 = -10;
+
 /// Number of the calling thread; a system call without effects.
 #[cfg(target_os = "linux")]
 pub(super) fn this_thread() -> u32 {
@@ -54,7 +59,7 @@ pub(super) fn raise(thread: u32) -> Priority {
     if set == 0 {
         return Priority::Ours;
     }
-    match realtime_kit(thread) {
+    match ask_realtime_kit("MakeThreadRealtime", &(u64::from(thread), PRIORITY.unsigned_abs())) {
         Ok(()) => Priority::RealtimeKit,
         Err(reason) => {
             tracing::debug!(%reason, "no real-time priority for sound");
@@ -63,9 +68,40 @@ pub(super) fn raise(thread: u32) -> Priority {
     }
 }
 
-/// Asks `org.freedesktop.RealtimeKit1` on the system bus.
+/// Puts the calling thread before ordinary ones, where that is allowed: one that brings the sound of a whole wall has more
+/// to do than its fair share of a machine that is full, and would wait for its turn while the sound runs dry. Threads that it
+/// starts are ordinary again. Returns at once.
 #[cfg(target_os = "linux")]
-fn realtime_kit(thread: u32) -> Result<(), zbus::Error> {
+pub fn favour_this_thread() {
+    let thread = this_thread();
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter lives through the call, which concerns the calling thread.
+    let apart =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
+    if apart != 0 {
+        return;
+    }
+    // SAFETY: takes numbers and gives one.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, NICE) } == 0 {
+        return;
+    }
+    // The system's service may take as long as it likes.
+    let asks = move || {
+        if let Err(reason) = ask_realtime_kit("MakeThreadHighPriority", &(u64::from(thread), NICE)) {
+            tracing::debug!(%reason, "no turn before others for what brings sound");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("priority".to_owned()).spawn(asks) {
+        tracing::debug!(%error, "no thread to ask for a turn before others");
+    }
+}
+
+/// Calls a method of `org.freedesktop.RealtimeKit1` on the system bus.
+#[cfg(target_os = "linux")]
+fn ask_realtime_kit<B>(method: &str, body: &B) -> Result<(), zbus::Error>
+where
+    B: serde::Serialize + zbus::zvariant::DynamicType,
+{
     /// rtkit refuses who could run for longer than this without a rest.
     const MOST_MICROS: libc::rlim_t = 200_000;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -79,13 +115,16 @@ fn realtime_kit(thread: u32) -> Result<(), zbus::Error> {
     let ask = async {
         let bus = zbus::Connection::system().await?;
         let name = "org.freedesktop.RealtimeKit1";
-        let body = (u64::from(thread), PRIORITY.unsigned_abs());
-        bus.call_method(Some(name), "/org/freedesktop/RealtimeKit1", Some(name), "MakeThreadRealtime", &body).await?;
+        bus.call_method(Some(name), "/org/freedesktop/RealtimeKit1", Some(name), method, body).await?;
         Ok(())
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     runtime.map_err(|error| zbus::Error::InputOutput(error.into()))?.block_on(ask)
 }
+
+/// Elsewhere threads stay as they are.
+#[cfg(not(target_os = "linux"))]
+pub fn favour_this_thread() {}
 
 /// Not needed elsewhere.
 #[cfg(not(target_os = "linux"))]
@@ -102,6 +141,24 @@ pub(super) fn raise(_thread: u32) -> Priority {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    /// The calling thread's nice value.
+    fn nice() -> i32 {
+        // SAFETY: takes numbers and gives one.
+        unsafe { libc::getpriority(libc::PRIO_PROCESS, this_thread()) }
+    }
+
+    #[test]
+    fn what_a_favoured_thread_starts_is_ordinary() {
+        let seen = std::thread::spawn(|| {
+            let before = nice();
+            favour_this_thread();
+            (before, nice(), std::thread::spawn(nice).join().unwrap())
+        });
+        let (before, now, started) = seen.join().unwrap();
+        assert!(now == NICE || now == before, "favoured or not allowed: {now}");
+        assert_eq!(started, before.max(0));
+    }
 
     #[test]
     fn whatever_is_allowed_nothing_breaks() {
