@@ -139,3 +139,37 @@ impl RateLink {
         f64::from(self.flow.lock().target(self.us(Instant::now())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rate::Fate;
+
+    const CEILING: u32 = 800_000;
+
+    /// Whether frames have parity after 20 s of a path that loses nothing, carries `share` of what is sent at the ceiling's
+    /// rate, and takes `round_trip_ms`.
+    fn has_parity(round_trip_ms: u64, share: f64) -> bool {
+        let repair = Arc::new(RepairLink::new(CEILING));
+        let link = RateLink::new(CEILING, Arc::clone(&repair));
+        let at = |us: u64| link.began + Duration::from_micros(us);
+        let mut wants = false;
+        for number in 0..2_000u16 {
+            let (departed_us, bytes) = (u64::from(number) * 10_000, CEILING / 8 / 100);
+            link.sent(at(departed_us), number, bytes);
+            let on_its_way_us = departed_us as f64 / share - departed_us as f64 + round_trip_ms as f64 * 500.0;
+            let fate = Fate::Arrived(departed_us + on_its_way_us as u64);
+            let now = at(departed_us + on_its_way_us as u64 + round_trip_ms * 500);
+            link.reported(now, &[Report { number, departed_us, bytes, fate }]);
+            wants = repair.wants_parity(now);
+        }
+        wants
+    }
+
+    #[test]
+    fn a_path_without_loss_has_parity_at_first_where_it_is_long_and_has_room() {
+        assert!(has_parity(100, 1.0));
+        assert!(!has_parity(20, 1.0), "a resend comes in time");
+        assert!(!has_parity(100, 0.8), "there is no room for more");
+    }
+}
