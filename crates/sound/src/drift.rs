@@ -10,7 +10,7 @@
 /// What should be left over at the worst moment, at least.
 pub(super) const LEAST_SPARE_MS: f64 = 6.0;
 /// And at most: a stall that is longer is heard.
-const MOST_SPARE_MS: f64 = 140.0;
+const MOST_SPARE_MS: f64 = 200.0;
 /// What one late packet adds to it: alone it is concealed and hardly heard, and no reason for more delay.
 const SPARE_PER_LATE_MS: f64 = 0.5;
 /// Kept for a dip as deep as the deepest one, times this.
@@ -27,11 +27,13 @@ const INTEGRAL: f64 = 2e-6;
 const INTEGRAL_LIMIT: f64 = 600e-6;
 /// A fourteenth of a semitone is not heard.
 const LIMIT: f64 = 4000e-6;
-/// An error beyond this many milliseconds is worse than what is done against it: the limit grows by so much for each, ...
+/// Beyond this error, in milliseconds, the speed alone takes too long.
+const OFF_MS: f64 = 12.0;
+/// And beyond this it is a stall's doing, which tells nothing of the clocks.
 const FAR_MS: f64 = 40.0;
-const LIMIT_PER_MS: f64 = 60e-6;
-/// ... to a sixth of a semitone for the seconds that it takes.
-const FAR_LIMIT: f64 = 10_000e-6;
+/// More than this too much, through all of [`RECENT_SECS`], is not waited with until a window is over.
+const SUDDEN_MS: f64 = 60.0;
+const RECENT_SECS: f64 = 1.0;
 
 /// The controller.
 #[derive(Debug)]
@@ -50,6 +52,9 @@ pub(super) struct Steering {
     /// And of the better one of the last two, as steered by: what is spare is there for the stall that made one of them
     /// worse, and need not be left over then too.
     floor_ms: f64,
+    /// The least of this second.
+    recent_least_ms: f64,
+    recent_secs: f64,
     integral: f64,
     speed: f64,
 }
@@ -65,6 +70,8 @@ impl Steering {
             late: false,
             last_ms: LEAST_SPARE_MS,
             floor_ms: LEAST_SPARE_MS,
+            recent_least_ms: f64::INFINITY,
+            recent_secs: 0.0,
             integral: 0.0,
             speed: 0.0,
         }
@@ -73,8 +80,8 @@ impl Steering {
     /// A new stretch of sound begins, or a part was skipped. What was learnt about clocks and way is kept.
     pub(super) fn restart(&mut self) {
         let Self { spare_ms, others_ms, integral, .. } = *self;
-        *self =
-            Self { spare_ms, others_ms, integral, last_ms: self.spare_ms(), floor_ms: self.spare_ms(), ..Self::new() };
+        let wanted_ms = self.spare_ms();
+        *self = Self { spare_ms, others_ms, integral, last_ms: wanted_ms, floor_ms: wanted_ms, ..Self::new() };
     }
 
     /// What should be left over at the worst moment, in milliseconds.
@@ -119,21 +126,45 @@ impl Steering {
             if !self.late {
                 self.saw_dip(self.floor_ms - emptied_ms - now_ms);
             }
-            self.floor_ms = now_ms.max(self.last_ms - emptied_ms);
-            self.last_ms = now_ms;
-            self.late = false;
-            self.least_ms = f64::INFINITY;
-            self.window_secs = 0.0;
-            self.emptied_ms = 0.0;
+            let floor_ms = now_ms.max(self.last_ms - emptied_ms);
+            self.begin_window(now_ms);
+            self.floor_ms = floor_ms;
+        }
+        self.recent_least_ms = self.recent_least_ms.min(left_ms);
+        self.recent_secs += secs;
+        if self.recent_secs > RECENT_SECS {
+            if self.recent_least_ms - self.spare_ms().max(self.floor_ms) > SUDDEN_MS {
+                self.begin_window(self.recent_least_ms);
+            }
+            (self.recent_least_ms, self.recent_secs) = (f64::INFINITY, 0.0);
         }
         let error_ms = self.floor_ms - self.spare_ms();
-        // What is far off is a stall's doing and tells nothing of the clocks.
         if error_ms.abs() < FAR_MS {
             self.integral = (self.integral + error_ms * secs * INTEGRAL).clamp(-INTEGRAL_LIMIT, INTEGRAL_LIMIT);
         }
-        let limit = (LIMIT + (error_ms.abs() - FAR_MS).max(0.0) * LIMIT_PER_MS).min(FAR_LIMIT);
-        self.speed = (self.integral + error_ms * PROPORTIONAL).clamp(-limit, limit);
+        self.speed = (self.integral + error_ms * PROPORTIONAL).clamp(-LIMIT, LIMIT);
         self.emptied_ms += self.speed * secs * 1e3;
+    }
+
+    /// After one that had `least_ms` at its worst moment.
+    fn begin_window(&mut self, least_ms: f64) {
+        (self.floor_ms, self.last_ms, self.least_ms) = (least_ms, least_ms, f64::INFINITY);
+        (self.late, self.window_secs, self.emptied_ms) = (false, 0.0, 0.0);
+    }
+
+    /// How far the store, in which `left_ms` will be left now, is from what it should be, in milliseconds, positive where it
+    /// is too full; nothing where the speed alone is soon done with it.
+    pub(super) fn off_ms(&self, left_ms: f64) -> f64 {
+        let error_ms = self.floor_ms - self.emptied_ms - self.spare_ms();
+        let error_ms = error_ms.min((left_ms - self.spare_ms()).max(0.0));
+        if error_ms.abs() > OFF_MS { error_ms } else { 0.0 }
+    }
+
+    /// The store was made emptier by so much at once.
+    pub(super) fn spliced(&mut self, emptier_ms: f64) {
+        for level_ms in [&mut self.least_ms, &mut self.last_ms, &mut self.floor_ms, &mut self.recent_least_ms] {
+            *level_ms -= emptier_ms;
+        }
     }
 
     /// How much faster to play than at 1: positive empties the store.
@@ -168,27 +199,35 @@ mod tests {
 
     #[test]
     fn never_leaves_what_is_hardly_audible() {
-        for (left_ms, limit) in [(45.0, LIMIT), (500.0, FAR_LIMIT)] {
-            let mut steering = Steering::new();
-            for _ in 0..10_000 {
-                steering.observe(left_ms, 0.01);
-                assert!(steering.speed() <= limit);
-            }
-            assert!((steering.speed() - limit).abs() < 1e-9, "{left_ms} ms: {}", steering.speed());
+        let mut steering = Steering::new();
+        for _ in 0..10_000 {
+            steering.observe(500.0, 0.01);
+            assert!(steering.speed() <= LIMIT);
         }
+        assert!((steering.speed() - LIMIT).abs() < 1e-9);
     }
 
     #[test]
-    fn a_store_that_is_far_too_full_is_soon_emptied_and_does_not_run_dry() {
-        let (mut steering, mut left_ms) = (Steering::new(), 150.0);
-        play(&mut steering, &mut left_ms, 30.0);
-        assert!(left_ms < 45.0, "{left_ms} ms after half a minute");
-        let mut least_ms = left_ms;
-        for _ in 0..60 {
-            play(&mut steering, &mut left_ms, 1.0);
+    fn a_store_that_is_far_too_full_is_soon_seen_and_not_emptied_too_far() {
+        let mut steering = Steering::new();
+        let mut left_ms = LEAST_SPARE_MS;
+        play(&mut steering, &mut left_ms, 10.0);
+        assert!(steering.off_ms(left_ms).abs() < f64::EPSILON);
+        left_ms += 200.0;
+        let (mut secs, mut least_ms) = (0.0, left_ms);
+        while secs < 30.0 {
+            play(&mut steering, &mut left_ms, 0.125);
+            secs += 0.125;
+            let off_ms = steering.off_ms(left_ms).min(15.0);
+            left_ms -= off_ms;
+            steering.spliced(off_ms);
             least_ms = least_ms.min(left_ms);
+            assert!(secs < 5.0 || left_ms < 25.0, "{left_ms} ms after {secs} s");
         }
-        assert!(least_ms > 1.0, "it does not run dry: {least_ms}");
+        assert!((LEAST_SPARE_MS - 2.0..LEAST_SPARE_MS + 2.0).contains(&least_ms), "{least_ms}");
+        steering.share(80.0);
+        play(&mut steering, &mut left_ms, 0.1);
+        assert!((-76.0..-70.0).contains(&steering.off_ms(left_ms)), "more is wanted: {}", steering.off_ms(left_ms));
     }
 
     #[test]

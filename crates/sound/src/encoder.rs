@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Bits a second while there is sound.
 const BIT_RATE: i32 = 96_000;
+/// Of 0 to 10: music with drums at our bit rate and packet length loses nothing against the codec's own choice (9), and
+/// takes three quarters of the time; with 3 it is half, and 0.35 dB of noise.
+const COMPLEXITY: i32 = 5;
 /// Samples of one packet.
 const PACKET_SAMPLES: usize = PACKET_FRAMES * CHANNELS;
 /// Silent packets sent after the last sound, before the end: the codec's look-ahead and its ringing.
@@ -107,6 +110,7 @@ impl SoundEncoder {
     pub fn new(link: impl SoundLink + 'static) -> Result<Self, SoundError> {
         let mut opus = opus::Encoder::new(RATE_HZ, Channels::Stereo, Application::LowDelay)?;
         opus.set_bitrate(Bitrate::Bits(BIT_RATE))?;
+        opus.set_complexity(COMPLEXITY)?;
         let now = Instant::now();
         let state = State {
             link: Box::new(link),

@@ -1,5 +1,6 @@
 //! The callback's end of an instance's sound: packets -> decode or conceal -> drift correction.
 
+mod splice;
 mod waiting;
 
 use super::drift::{LEAST_SPARE_MS, Steering};
@@ -7,6 +8,7 @@ use super::ring::{Packet, PacketReader};
 use super::stats::{Counters, ReaderStatsHandle, count, set};
 use super::{Bell, CHANNELS, PACKET_FRAMES, RATE_HZ, SoundError, StereoResampler};
 use opus::Channels;
+use splice::{REACH_FRAMES, Splicer};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use waiting::Waiting;
@@ -21,13 +23,9 @@ const LEAST_PACKET_FRAMES: usize = 120;
 const START_MS: f64 = 24.0;
 /// If that much does not come, what is there is played after this many times its length.
 const START_WAIT: f64 = 2.0;
-/// More than this above the spare for [`TOO_MUCH_FOR`] is thrown away, down to the start level: the sound server left
-/// that much out. Less is played a little faster until it is gone, so that a moment that was left out costs no second
-/// interruption.
-const TOO_MUCH_MS: f64 = 150.0;
-/// A sound server that stood still may ask in one go for all that it did not ask for meanwhile.
-const TOO_MUCH_FOR: usize = RATE_HZ as usize;
-/// And more than this at once: nothing that comes later than that is asked for.
+/// More than this above the spare is thrown away, down to the start level: nothing that comes later than that is asked
+/// for. Less is left out bit by bit where it is hardly heard; and a sound server that stood still may ask in one go for all
+/// that it did not ask for meanwhile.
 const FAR_TOO_MUCH_MS: f64 = 400.0;
 /// What may be there beyond that in the middle of sound, before its beginning is left out.
 const SURPLUS_MS: f64 = 20.0;
@@ -76,8 +74,7 @@ pub struct Reader {
     last_packet_was_quiet: bool,
     /// Frames of a ramp up still to play.
     ramp_left: usize,
-    /// Frames played while more than [`TOO_MUCH_MS`] was there.
-    too_much_for: usize,
+    splicer: Splicer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,7 +114,7 @@ impl Reader {
             decoded_until: 0,
             last_packet_was_quiet: true,
             ramp_left: 0,
-            too_much_for: 0,
+            splicer: Splicer::default(),
         })
     }
 
@@ -182,11 +179,11 @@ impl Reader {
         }
         let part_ms = milliseconds(frames);
         let surplus_ms = self.stored_ms() - part_ms - self.steering.spare_ms();
-        self.too_much_for = if surplus_ms > TOO_MUCH_MS { self.too_much_for + frames } else { 0 };
-        if surplus_ms > FAR_TOO_MUCH_MS || self.too_much_for > TOO_MUCH_FOR {
+        if surplus_ms > FAR_TOO_MUCH_MS {
             self.skip();
         }
         self.steering.observe(self.stored_ms() - part_ms, part_ms / 1000.0);
+        self.splice(frames);
         let speed = self.steering.speed();
         let need = self.resampler.prepare(frames, 1.0 + speed) * CHANNELS;
         let mut stop = None;
@@ -307,8 +304,26 @@ impl Reader {
     fn skip(&mut self) {
         self.keep_start();
         self.steering.restart();
-        (self.ramp_left, self.too_much_for) = (RAMP_FRAMES, 0);
+        self.ramp_left = RAMP_FRAMES;
         count(&self.counters().skips);
+    }
+
+    /// Leaves out or repeats a little, where the store is far from what it should be.
+    fn splice(&mut self, frames: usize) {
+        let off_ms = self.steering.off_ms(self.stored_ms() - milliseconds(frames));
+        let off_frames = (off_ms * f64::from(RATE_HZ) / 1000.0) as i64;
+        if !self.splicer.is_due(off_frames != 0, frames) {
+            return;
+        }
+        while self.pcm.len() < REACH_FRAMES * CHANNELS
+            && let Some(packet) = self.waiting.take_sound()
+        {
+            self.decode(&packet);
+        }
+        if let Some(shorter) = self.splicer.splice(&mut self.pcm, off_frames) {
+            self.steering.spliced(shorter as f64 * 1000.0 / f64::from(RATE_HZ));
+            count(&self.counters().splices);
+        }
     }
 
     /// One more packet into `pcm`: decoded, or concealed because it is lost (its successor is there) or late (nothing is

@@ -261,8 +261,9 @@ fn a_late_packet_is_played_afterwards_and_the_delay_grows_by_it() {
     let stats = reader.stats().read();
     assert!((1..=3).contains(&stats.concealed_late), "{stats:?}");
     assert_eq!((stats.concealed_lost, stats.underruns, stats.packets_stale), (0, 0, 0), "{stats:?}");
-    let grown = stats.buffer_ms - before;
-    assert!((grown - 5.0 * stats.concealed_late as f64).abs() < 1.0, "grown by {grown} ms: {stats:?}");
+    let (grown, late_ms) = (stats.buffer_ms - before, 5.0 * stats.concealed_late as f64);
+    let repeated_ms = 15.0 * stats.splices as f64;
+    assert!(grown > late_ms - 1.0 && grown < late_ms + repeated_ms + 1.0, "grown by {grown} ms: {stats:?}");
 }
 
 #[test]
@@ -373,33 +374,23 @@ fn packets_out_of_order_twice_broken_or_stale_do_no_harm() {
 }
 
 #[test]
-fn a_callback_that_was_not_called_skips_to_the_present() {
+fn what_is_far_too_much_is_skipped() {
     let (mut writer, mut reader) = packet_ring().unwrap();
     let mut agent = Agent::new();
     for _ in 0..20 {
         give(&mut writer, &agent.tone(480));
         play(&mut reader, 0.01);
     }
-    give(&mut writer, &agent.tone(48 * 250));
-    play(&mut reader, 0.01);
-    assert_eq!(reader.stats().read().skips, 0, "it may still be asked for");
-    for _ in 0..110 {
-        give(&mut writer, &agent.tone(480));
-        play(&mut reader, 0.01);
-    }
-    let stats = reader.stats().read();
-    assert_eq!((stats.skips, stats.underruns), (1, 0));
-    assert!(stats.buffer_ms < 30.0, "{stats:?}");
     give(&mut writer, &agent.tone(48 * 500));
     play(&mut reader, 0.01);
     let stats = reader.stats().read();
-    assert_eq!((stats.skips, stats.underruns), (2, 0), "far too much");
+    assert_eq!((stats.skips, stats.underruns), (1, 0));
     assert!(stats.buffer_ms < 30.0, "{stats:?}");
     // So many that neither ring nor places hold them: bounded, and playing goes on at the newest.
     for p in (0..10).flat_map(|_| agent.tone(4800)).collect::<Vec<_>>() {
         let _ = writer.push(p.sequence, p.timestamp, p.marker, &p.payload);
     }
-    for _ in 0..120 {
+    for _ in 0..800 {
         play(&mut reader, 0.01);
         give(&mut writer, &agent.tone(480));
     }
@@ -430,17 +421,22 @@ fn what_the_sound_server_left_out_is_caught_up_with_unheard() {
     let (mut writer, mut reader) = packet_ring().unwrap();
     let mut agent = Agent::new();
     let mut heard = Vec::new();
-    for n in 0..6000 {
+    for n in 0..700 {
         give(&mut writer, &agent.tone(480));
-        // 110 ms that are never asked for.
-        if !(100..111).contains(&n) {
+        // 250 ms that are never asked for.
+        if !(100..125).contains(&n) {
             heard.extend(play(&mut reader, 0.01));
         }
+        assert!(n != 200 || reader.stats().read().buffer_ms > 200.0, "they may still be asked for");
     }
     let stats = reader.stats().read();
     assert_eq!((stats.skips, stats.underruns, stats.stretches), (0, 0, 1), "{stats:?}");
-    assert!(stats.buffer_ms < 35.0, "{stats:?}");
+    assert!(stats.splices > 10 && stats.buffer_ms < 40.0, "five seconds later: {stats:?}");
     assert!(roughest(&heard) < 0.03, "{}", roughest(&heard));
+    for block in heard[24_000..].chunks_exact(960) {
+        let level = (block.iter().map(|sample| sample * sample).sum::<f32>() / 480.0).sqrt();
+        assert!((level / 0.25 - 1.0).abs() < 0.15, "a hole or a bump: {level}");
+    }
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub struct ReaderStats {
     pub underruns: u64,
     /// Times that too much had gathered and was thrown away.
     pub skips: u64,
+    /// Times that a few milliseconds were left out or repeated where it is hardly heard, since too much or too little was
+    /// in store.
+    pub splices: u64,
     /// Stretches of sound begun.
     pub stretches: u64,
     /// A stretch of sound plays now.
@@ -61,6 +64,7 @@ pub(super) struct Counters {
     pub(super) concealed_late: AtomicU64,
     pub(super) underruns: AtomicU64,
     pub(super) skips: AtomicU64,
+    pub(super) splices: AtomicU64,
     pub(super) stretches: AtomicU64,
     pub(super) playing: AtomicBool,
     /// `f64` bits.
@@ -100,6 +104,7 @@ impl ReaderStatsHandle {
             concealed_late: n(&c.concealed_late),
             underruns: n(&c.underruns),
             skips: n(&c.skips),
+            splices: n(&c.splices),
             stretches: n(&c.stretches),
             playing: c.playing.load(Relaxed),
             buffer_ms: f(&c.buffer_ms),

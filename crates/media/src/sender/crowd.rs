@@ -5,6 +5,10 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+/// Added to the nice value of the encoder's thread (of the thread alone, on Linux): a picture may come some milliseconds later on a busy machine, what brings sound and
+/// keys may not.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
 /// Where Linux tells of a thread: nanoseconds that it ran, then nanoseconds that it waited for a processor
 /// (Documentation/scheduler/sched-stats.rst).
 const SCHEDSTAT: &str = "/proc/thread-self/schedstat";
@@ -46,8 +50,12 @@ struct Relief {
 // === impl Crowd ===
 
 impl Crowd {
-    /// To be called by the thread that will look.
+    /// To be called by the thread that will look, which from then on lets ordinary ones go before it.
     pub(super) fn of_this_thread() -> Self {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::nice(NICE) {
+            tracing::debug!(%error, "the encoder goes on like any other thread");
+        }
         Self { file: File::open(SCHEDSTAT).ok(), last: None, relief: Relief::default() }
     }
 

@@ -93,6 +93,12 @@ impl Waiting {
         Some(packet)
     }
 
+    /// As [`Self::take`], unless a stretch ends with it.
+    pub(super) fn take_sound(&mut self) -> Option<Packet> {
+        let is_sound = self.places[(self.next % PLACES) as usize].as_ref().is_some_and(|packet| !packet.is_end());
+        if is_sound { self.take() } else { None }
+    }
+
     pub(super) fn numbers(&self) -> std::ops::Range<u64> {
         self.next..self.next + self.len()
     }
