@@ -5,7 +5,8 @@
 //! an underrun it went.
 //!
 //! How much is to be left over is learnt: little is enough on a quiet machine, and is all that delay should cost there.
-//! Where it once went deeper than that, or near to it, so much and a quarter more is kept for some minutes.
+//! Where it went deeper than that, or near to it, twice within a minute, so much and a quarter more is kept for some
+//! minutes; where it did once, what cannot be made up.
 
 /// What should be left over at the worst moment, at least.
 pub(super) const LEAST_SPARE_MS: f64 = 6.0;
@@ -15,6 +16,12 @@ const MOST_SPARE_MS: f64 = 200.0;
 const SPARE_PER_LATE_MS: f64 = 0.5;
 /// Kept for a dip as deep as the deepest one, times this.
 const MARGIN: f64 = 1.25;
+/// So much of a stall that comes alone is made up without an interruption, and costs no delay for minutes.
+const BRIDGED_MS: f64 = 40.0;
+/// A stall within this time of another one is not alone, ...
+const ALONE_SECS: f64 = 60.0;
+/// ... and one within this time is the same.
+const SAME_SECS: f64 = 8.0;
 /// What was learnt falls to 1/e in this time.
 const FORGET_SECS: f64 = 300.0;
 /// How far to look back for the worst moment.
@@ -42,6 +49,9 @@ pub(super) struct Steering {
     spare_ms: f64,
     /// And as others were that share its machine.
     others_ms: f64,
+    /// Time since a stall began that was longer than what was spare, and whether it is alone.
+    since_stall_secs: f64,
+    alone: bool,
     least_ms: f64,
     window_secs: f64,
     /// What the speed took out of the store in this window.
@@ -64,6 +74,8 @@ impl Steering {
         Self {
             spare_ms: LEAST_SPARE_MS,
             others_ms: 0.0,
+            since_stall_secs: f64::INFINITY,
+            alone: true,
             least_ms: f64::INFINITY,
             window_secs: 0.0,
             emptied_ms: 0.0,
@@ -79,9 +91,18 @@ impl Steering {
 
     /// A new stretch of sound begins, or a part was skipped. What was learnt about clocks and way is kept.
     pub(super) fn restart(&mut self) {
-        let Self { spare_ms, others_ms, integral, .. } = *self;
+        let Self { spare_ms, others_ms, since_stall_secs, alone, integral, .. } = *self;
         let wanted_ms = self.spare_ms();
-        *self = Self { spare_ms, others_ms, integral, last_ms: wanted_ms, floor_ms: wanted_ms, ..Self::new() };
+        *self = Self {
+            spare_ms,
+            others_ms,
+            since_stall_secs,
+            alone,
+            integral,
+            last_ms: wanted_ms,
+            floor_ms: wanted_ms,
+            ..Self::new()
+        };
     }
 
     /// What should be left over at the worst moment, in milliseconds.
@@ -112,12 +133,22 @@ impl Steering {
 
     /// At one moment so much less was there than at the worst one of the time before.
     fn saw_dip(&mut self, deep_ms: f64) {
-        self.spare_ms = self.spare_ms.max((MARGIN * deep_ms).min(MOST_SPARE_MS));
+        let wanted_ms = MARGIN * deep_ms;
+        if wanted_ms <= self.spare_ms {
+            return;
+        }
+        if self.since_stall_secs > SAME_SECS {
+            self.alone = self.since_stall_secs > ALONE_SECS;
+            self.since_stall_secs = 0.0;
+        }
+        let wanted_ms = if self.alone { wanted_ms - BRIDGED_MS } else { wanted_ms };
+        self.spare_ms = self.spare_ms.max(wanted_ms.min(MOST_SPARE_MS));
     }
 
     /// A callback of `secs` will leave `left_ms` in store.
     pub(super) fn observe(&mut self, left_ms: f64, secs: f64) {
         self.spare_ms -= (self.spare_ms - LEAST_SPARE_MS) * secs / FORGET_SECS;
+        self.since_stall_secs += secs;
         self.least_ms = self.least_ms.min(left_ms);
         self.window_secs += secs;
         if self.window_secs > WINDOW_SECS {
@@ -267,8 +298,14 @@ mod tests {
         steering.saw_late(1, 5.0);
         let after_one = steering.spare_ms();
         assert!(after_one < LEAST_SPARE_MS + 1.0, "one alone costs hardly any delay: {after_one}");
-        for in_a_row in 2..=4 {
-            steering.saw_late(in_a_row, 5.0 * f64::from(in_a_row));
+        let mut left_ms = LEAST_SPARE_MS;
+        for stall in 1..=3 {
+            for in_a_row in 2..=4 {
+                steering.saw_late(in_a_row, 5.0 * f64::from(in_a_row));
+            }
+            let is_first = steering.spare_ms() < LEAST_SPARE_MS + 1.0;
+            assert_eq!(is_first, stall == 1, "{} after stall {stall}", steering.spare_ms());
+            play(&mut steering, &mut left_ms, if stall == 3 { 0.0 } else { 20.0 });
         }
         let after_stall = steering.spare_ms();
         assert!(after_stall >= 1.25 * (LEAST_SPARE_MS + 20.0), "the next one is outlived: {after_stall}");
@@ -284,16 +321,35 @@ mod tests {
     }
 
     #[test]
+    fn a_long_stall_that_comes_alone_costs_what_cannot_be_made_up() {
+        let mut steering = Steering::new();
+        let mut left_ms = LEAST_SPARE_MS;
+        for in_a_row in 1..=20 {
+            steering.saw_late(in_a_row, 5.0 * f64::from(in_a_row));
+        }
+        let alone_ms = MARGIN * (LEAST_SPARE_MS + 100.0) - BRIDGED_MS;
+        assert!((steering.spare_ms() - alone_ms).abs() < 0.1, "{} of {alone_ms}", steering.spare_ms());
+        play(&mut steering, &mut left_ms, 5.0);
+        steering.saw_late(20, 100.0);
+        assert!(steering.spare_ms() < alone_ms + 1.0, "that was the same one: {}", steering.spare_ms());
+        play(&mut steering, &mut left_ms, 20.0);
+        steering.saw_late(20, 100.0);
+        assert!(steering.spare_ms() > alone_ms + 20.0, "and that another: {}", steering.spare_ms());
+    }
+
+    #[test]
     fn what_was_nearly_late_counts_too() {
         let mut steering = Steering::new();
         steering.share(30.0);
         let mut left_ms = 30.0;
         play(&mut steering, &mut left_ms, 20.0);
         assert!((steering.learnt_ms() - LEAST_SPARE_MS).abs() < 1e-9, "nothing happened: {}", steering.learnt_ms());
-        let mut dip_ms = left_ms - 28.0;
-        play(&mut steering, &mut dip_ms, 0.1);
-        play(&mut steering, &mut left_ms, 8.0);
-        assert!((34.0..37.0).contains(&steering.learnt_ms()), "1.25 of 28: {}", steering.learnt_ms());
+        for _ in 0..2 {
+            let mut dip_ms = left_ms - 28.0;
+            play(&mut steering, &mut dip_ms, 0.1);
+            play(&mut steering, &mut left_ms, 12.0);
+        }
+        assert!((28.0..37.0).contains(&steering.learnt_ms()), "up to 1.25 of 28: {}", steering.learnt_ms());
     }
 
     #[test]

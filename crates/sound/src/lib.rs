@@ -18,6 +18,7 @@ mod encoder;
 mod level;
 mod link;
 pub mod loudness;
+pub mod machine;
 pub mod meter;
 pub mod playback;
 mod reader;

@@ -2,6 +2,7 @@
 
 use super::mixer::{MAX_PART_FRAMES, Mixer, Moment};
 use super::priority;
+use crate::machine::Machine;
 use crate::{Bell, CHANNELS, RATE_HZ, SoundError, StereoResampler};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub(super) struct Source {
     pub(super) pulse: Arc<Pulse>,
     /// Rung when an output that rests may have to play.
     pub(super) bell: Arc<Bell>,
+    pub(super) machine: Arc<Machine>,
 }
 
 /// Signs of life of the callback.
@@ -54,7 +56,7 @@ struct Rate {
 
 impl Source {
     pub(super) fn new(mixer: Mixer) -> Self {
-        let bell = mixer.bell();
+        let (bell, machine) = (mixer.bell(), mixer.machine());
         let pulse = Pulse {
             began: Instant::now(),
             current: AtomicU64::new(0),
@@ -65,7 +67,7 @@ impl Source {
             latency_ms: AtomicU64::new(f64::NAN.to_bits()),
             bell: bell.clone(),
         };
-        Self { mixer: Arc::new(Mutex::new(mixer)), pulse: Arc::new(pulse), bell }
+        Self { mixer: Arc::new(Mutex::new(mixer)), pulse: Arc::new(pulse), bell, machine }
     }
 
     /// Nothing sounds and nothing waits. False while another output is at the mixer.

@@ -4,6 +4,7 @@ use super::board::{Board, Strip};
 use super::wake::Waker;
 use crate::ear::Ear;
 use crate::loudness::Loudness;
+use crate::machine::Machine;
 use crate::meter::{BlockLevel, Decay, FLOOR_DBFS, IDLE_SECS, Meter, Reading};
 use crate::{Bell, CHANNELS, Filled, RATE_HZ, Reader, SoundError};
 use loco_model::InstanceId;
@@ -55,6 +56,7 @@ pub(super) struct Mixer {
     commands: Consumer<Command>,
     retired: Producer<Reader>,
     bell: Arc<Bell>,
+    machine: Arc<Machine>,
     channels: [Channel; InstanceId::COUNT],
     master: Output,
     scratch: Box<[f32]>,
@@ -96,6 +98,7 @@ pub(super) fn mixer(board: Arc<Board>, waker: Arc<Waker>) -> Result<(Desk, Mixer
         commands,
         retired,
         bell: bell.clone(),
+        machine: Arc::default(),
         channels,
         master: Output::new()?,
         scratch: vec![0.0; MAX_PART_FRAMES * CHANNELS].into_boxed_slice(),
@@ -127,7 +130,8 @@ impl Mixer {
     }
 
     /// A stall of this machine, or of the one that all guests run on, comes to one instance now and to another then: what
-    /// two of them learnt, all keep in store. One alone may have a bad way of its own.
+    /// two of them learnt, all keep in store, and what a machine that is full will come to. One alone may have a bad way of
+    /// its own.
     fn share_spare(&mut self) {
         let (mut most, mut second) = (0.0f64, 0.0f64);
         for learnt in self.channels.iter().filter_map(|c| c.reader.as_ref()).map(Reader::learnt_spare_ms) {
@@ -135,7 +139,7 @@ impl Mixer {
             most = most.max(learnt);
         }
         for reader in self.channels.iter_mut().filter_map(|c| c.reader.as_mut()) {
-            reader.share_spare(second);
+            reader.share_spare(second.max(self.machine.spare_ms()));
         }
     }
 
@@ -150,6 +154,11 @@ impl Mixer {
     /// Rung when [`Mixer::is_idle`] may no longer hold.
     pub(super) fn bell(&self) -> Arc<Bell> {
         self.bell.clone()
+    }
+
+    /// How full the machine is, for who may look at it.
+    pub(super) fn machine(&self) -> Arc<Machine> {
+        self.machine.clone()
     }
 
     /// So many frames passed without a call of [`Mixer::fill`], in silence. Meters forget, as OBS's do without data.

@@ -284,6 +284,7 @@ impl Supervisor {
                 if follows {
                     self.ask_if_idle(Job::Look { output: self.output.clone() });
                 }
+                self.source.machine.look(now);
                 self.raise();
                 self.count(now);
             }

@@ -21,18 +21,6 @@ pub(super) struct WaitingRead {
     pub(super) deliver: Deliver,
 }
 
-/// Processor time that nobody has used since the machine's start, of all its processors; `None` where it is not told.
-fn idle_time() -> Option<Duration> {
-    parse_idle(&std::fs::read_to_string("/proc/stat").ok()?)
-}
-
-/// proc_stat(5): the fourth and fifth number are idle and waiting for a disk, in ticks of 10 ms.
-fn parse_idle(text: &str) -> Option<Duration> {
-    let all = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<u64> = all.split_ascii_whitespace().skip(3).take(2).map_while(|word| word.parse().ok()).collect();
-    (ticks.len() == 2).then(|| Duration::from_millis(ticks.iter().sum::<u64>() * 10))
-}
-
 /// Processor time that this process used since its start.
 pub(super) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -155,7 +143,7 @@ impl App {
         }
         self.pacer.drew(now);
         self.submit(now);
-        self.pacer.used(now, cpu_time(), idle_time);
+        self.pacer.used(now, cpu_time(), loco_sound::machine::idle_time);
     }
 
     /// Takes an instance's newest picture over to the device.
@@ -293,18 +281,4 @@ fn watched_rect(layout: &crate::scene::Layout, watch: &Watch) -> Option<Rect> {
     let picture = layout.place(watch.id)?.picture;
     let rect = Rect { x: picture.x + watch.rect.x, y: picture.y + watch.rect.y, ..watch.rect };
     Some(rect).filter(|rect| rect.intersection(picture) == *rect)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn idle_time_is_read() {
-        assert_eq!(parse_idle("cpu  10 20 30 400 5 6\ncpu0 1 2 3 4 5\n"), Some(Duration::from_millis(4_050)));
-        assert_eq!((parse_idle("cpu  10 20 30 400\n"), parse_idle("cpu0 1 2 3 4 5\n")), (None, None));
-        if cfg!(target_os = "linux") {
-            assert!(idle_time().is_some(), "this kernel tells");
-        }
-    }
 }
