@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use loco_guest::{Guest, GuestConfig, GuestState, GuestStatus, Profile, Target};
 use loco_http::{Guard, Limits, Server, TokenFile};
 use loco_media::sound::SoundEncoder;
+use loco_media::sound::playback::favour_this_thread_if_allowed;
 use loco_media::{Canvas, EncoderKind, Sender, SenderConfig};
 use loco_process::RunDir;
 use serde_json::json;
@@ -21,10 +22,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// Threads of the runtime.
+const WORKERS: usize = 2;
 
 /// How long viewers are given to take our goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,9 +46,16 @@ pub fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
         return ask::run(command);
     }
     // Two threads: one for the guest's display and sound, one that answers meanwhile. Encoders have their own.
+    let started = AtomicUsize::new(0);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(WORKERS)
         .thread_name("agent")
+        // Threads that start later are for work that blocks.
+        .on_thread_start(move || {
+            if started.fetch_add(1, Ordering::Relaxed) < WORKERS {
+                favour_this_thread_if_allowed();
+            }
+        })
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

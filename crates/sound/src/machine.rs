@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_full_machine_has_more_in_store_and_one_with_room_nothing() {
         let machine = Machine::default();
-        let mut after = |busy, looks| {
+        let after = |busy, looks| {
             for _ in 0..looks {
                 machine.take(busy);
             }

@@ -16,7 +16,7 @@ mod wake;
 
 pub use crate::meter::{Decay, Reading as Levels};
 pub use board::Click;
-pub use priority::{Priority, favour_this_thread};
+pub use priority::{Priority, favour_this_thread, favour_this_thread_if_allowed};
 
 use crate::{Reader, ReaderStats, ReaderStatsHandle, SoundError};
 use board::Board;

@@ -73,18 +73,10 @@ pub(super) fn raise(thread: u32) -> Priority {
 /// starts are ordinary again. Returns at once.
 #[cfg(target_os = "linux")]
 pub fn favour_this_thread() {
+    if favour_this_thread_if_allowed() {
+        return;
+    }
     let thread = this_thread();
-    let parameter = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the parameter lives through the call, which concerns the calling thread.
-    let apart =
-        unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
-    if apart != 0 {
-        return;
-    }
-    // SAFETY: takes numbers and gives one.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, NICE) } == 0 {
-        return;
-    }
     // The system's service may take as long as it likes.
     let asks = move || {
         if let Err(reason) = ask_realtime_kit("MakeThreadHighPriority", &(u64::from(thread), NICE)) {
@@ -94,6 +86,19 @@ pub fn favour_this_thread() {
     if let Err(error) = std::thread::Builder::new().name("priority".to_owned()).spawn(asks) {
         tracing::debug!(%error, "no thread to ask for a turn before others");
     }
+}
+
+/// The same where the kernel itself allows it (root, `CAP_SYS_NICE` or `RLIMIT_NICE`), without asking the system's service,
+/// which has 25 threads for each user and no more. Whether it did.
+#[cfg(target_os = "linux")]
+#[expect(clippy::must_use_candidate, reason = "sound works without")]
+pub fn favour_this_thread_if_allowed() -> bool {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter lives through the call, which concerns the calling thread.
+    let apart =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
+    // SAFETY: takes numbers and gives one.
+    apart == 0 && unsafe { libc::setpriority(libc::PRIO_PROCESS, this_thread(), NICE) } == 0
 }
 
 /// Calls a method of `org.freedesktop.RealtimeKit1` on the system bus.
@@ -125,6 +130,13 @@ where
 /// Elsewhere threads stay as they are.
 #[cfg(not(target_os = "linux"))]
 pub fn favour_this_thread() {}
+
+/// Elsewhere threads stay as they are.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::must_use_candidate, reason = "sound works without")]
+pub fn favour_this_thread_if_allowed() -> bool {
+    false
+}
 
 /// Not needed elsewhere.
 #[cfg(not(target_os = "linux"))]
