@@ -5,8 +5,8 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-/// Added to the nice value of the encoder's thread (of the thread alone, on Linux): a picture may come some milliseconds later on a busy machine, what brings sound and
-/// keys may not.
+/// Added to the nice value of the encoder's thread (of the thread alone, on Linux): a picture may come some milliseconds
+/// later on a busy machine, what brings sound and keys may not.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 /// Where Linux tells of a thread: nanoseconds that it ran, then nanoseconds that it waited for a processor
